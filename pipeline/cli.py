@@ -1,0 +1,65 @@
+"""The `nearsql` command. Each subcommand's module is imported only when it is called."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from nearsql import __version__
+
+# name -> (module, the line `nearsql --help` shows). The function in the module is `command`.
+COMMANDS = {
+    "demo": ("nearsql.pipeline.commands.demo", "Build a database from real images, offline, and look around."),
+    "ingest": ("nearsql.pipeline.commands.ingest", "Bring images or texts into a collection."),
+    "embed": ("nearsql.pipeline.commands.embed", "Give every item a vector in a space."),
+    "cluster": ("nearsql.pipeline.commands.cluster", "Find the groups of each space, noise included."),
+    "project": ("nearsql.pipeline.commands.project", "Lay a space out as a map."),
+    "sql": ("nearsql.pipeline.commands.sql", "Run SQL with all nearsql functions, or open a shell."),
+    "serve": ("nearsql.pipeline.commands.serve", "Open the pages in a browser."),
+    "runs": ("nearsql.pipeline.commands.runs", "List the runs that made what is in the file."),
+    "replay": ("nearsql.pipeline.commands.replay", "Compute a run again and compare."),
+    "migrate": ("nearsql.pipeline.commands.migrate", "Give a file the tables of this version."),
+    "functions": ("nearsql.pipeline.commands.functions", "List the SQL functions."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are needed, so that --help answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nearsql")
+def cli() -> None:
+    """Images, texts, embeddings, neighbours and clusters in one SQLite file."""
+
+
+def main(args: list[str] | None = None) -> Any:
+    """The console script: errors that a user can act on become one line on standard error."""
+    from nearsql.pipeline.console import is_for_the_user, sentence
+
+    try:
+        return cli.main(args=args, prog_name="nearsql")
+    except BrokenPipeError:
+        # `nearsql sql ... | head` closes early: that is not an error of ours.
+        sys.stderr.close()
+        sys.exit(141)
+    except Exception as error:
+        if not is_for_the_user(error):
+            raise
+        click.echo(f"nearsql: {sentence(error)}", err=True)
+        sys.exit(1)

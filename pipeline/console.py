@@ -1,0 +1,122 @@
+"""What a command says on the terminal: progress, summaries, tables, errors."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import click
+
+
+class Progress(Protocol):
+    """Told how far the work is."""
+
+    def advance(self, n: int = 1) -> None:
+        """n more of the total are done."""
+
+
+class _Silent:
+    def advance(self, n: int = 1) -> None:
+        pass
+
+
+class _Lines:
+    """Plain lines on standard error, one for each tenth: for logs and pipes."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total, self._done, self._said = title, total, 0, 0
+
+    def advance(self, n: int = 1) -> None:
+        self._done += n
+        tenths = 10 * self._done // self._total if self._total else 10
+        if tenths > self._said:
+            self._said = tenths
+            click.echo(f"{self._title}: {self._done:,} of {self._total:,}", err=True)
+
+
+@contextmanager
+def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Progress]:
+    """A progress bar on a terminal, plain lines elsewhere. Always on standard error."""
+    if quiet or total == 0:
+        yield _Silent()
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress as Bar
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title, total=total)
+
+            class _Bar:
+                def advance(self, n: int = 1) -> None:
+                    bar.advance(task, n)
+
+            yield _Bar()
+    else:
+        yield _Lines(title, total)
+
+
+def say(line: str) -> None:
+    """A line for the person, on standard error, so that standard output stays data."""
+    click.echo(line, err=True)
+
+
+def summary(title: str, facts: Mapping[str, Any], *, next_step: str | None = None) -> None:
+    """What a command did, at its end: the facts by name, and what to try next."""
+    say(title)
+    width = max((len(name) for name in facts), default=0)
+    for name, value in facts.items():
+        shown = f"{value:,}" if isinstance(value, int) else value
+        say(f"  {name.ljust(width)}  {shown}")
+    if next_step:
+        say(f"  next: {next_step}")
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as an aligned plain-text table; NULL is shown as such, BLOBs by their size."""
+    from tabulate import tabulate
+
+    shown = [[_cell(value) for value in row] for row in rows]
+    return str(tabulate(shown, headers=list(headers), disable_numparse=True))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"<{len(value):,} bytes>"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def is_for_the_user(error: BaseException) -> bool:
+    """Whether the error is a sentence about the user's input, not a fault of ours."""
+    from nearsql.udfs import dbapi
+    from nearsql.udfs.errors import SqlFunctionError
+
+    return isinstance(error, dbapi.Error | SqlFunctionError | LookupError | UserError) and not (
+        isinstance(error, KeyError | IndexError)
+    )
+
+
+def sentence(error: BaseException) -> str:
+    """The error's own words."""
+    return str(error) or type(error).__name__
+
+
+class UserError(Exception):
+    """Wrong input to a command: a sentence that says what is wrong and what would work."""

@@ -1,0 +1,281 @@
+"""Runs: every derived row names the run that made it, and a run records what it really did.
+
+    with run(db, "cluster", parameters={...}, seed=0, inputs=[space_input(db, "digits/pixels")]) as r:
+        rows = ...                       # compute, with no transaction open
+        with immediate(db):
+            ...                          # one short write, naming r.id
+        r.counts["clusters"] = 12
+        r.result_sha256 = hash_rows(rows)
+
+The start is committed before the work, the end after it; a failure is recorded with its error.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from nearsql.udfs import dbapi
+
+# What every run's result may depend on; pipelines add the libraries they compute with.
+BASE_PACKAGES = ("nearsql", "apsw", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """Something that a run read: another run, a space, a collection or a file."""
+
+    kind: str
+    name: str
+    input_run_id: int | None = None
+    space_id: int | None = None
+    generation: int | None = None
+    generation_token: int | None = None
+    rows: int | None = None
+    sha256: str | None = None
+
+
+@dataclass
+class Run:
+    """A run under way: fill counts, timings and the result's hash before it ends."""
+
+    id: int
+    db: dbapi.Connection
+    counts: dict[str, int | float] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)  # milliseconds, by step
+    result_sha256: str | None = None
+
+    def item_error(
+        self, stage: str, message: str, *, item_id: int | None = None, uri: str | None = None
+    ) -> None:
+        """Records what went wrong with one item or file; the run goes on.
+
+        Belongs to the caller's transaction when one is open.
+        """
+        self.db.execute(
+            "insert into item_errors (run_id, item_id, uri, stage, message) values (?, ?, ?, ?, ?)",
+            (self.id, item_id, uri, stage, message),
+        )
+        self.counts["errors"] = self.counts.get("errors", 0) + 1
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Adds the block's wall time to `timings[step]`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = (time.perf_counter() - start) * 1000
+            self.timings[step] = round(self.timings.get(step, 0.0) + elapsed, 3)
+
+
+@contextmanager
+def immediate(db: dbapi.Connection) -> Iterator[None]:
+    """One write transaction, from `begin immediate` to commit; rolled back on any exception.
+
+    Immediate, so that two writers wait for each other at the start instead of failing in the middle.
+    """
+    db.execute("begin immediate")
+    try:
+        yield
+    except BaseException:
+        if db.in_transaction:
+            db.rollback()
+        raise
+    db.commit()
+
+
+@contextmanager
+def run(
+    db: dbapi.Connection,
+    kind: str,
+    *,
+    parameters: Mapping[str, Any],
+    seed: int | None = None,
+    model_id: int | None = None,
+    parent_run_id: int | None = None,
+    inputs: Sequence[RunInput] = (),
+    packages: Sequence[str] = (),
+    device: str = "cpu",
+) -> Iterator[Run]:
+    """Starts a run, yields it, and records how it ended.
+
+    parameters: the *effective* ones, defaults included, as JSON values. packages: the installed
+    distributions whose versions the result may depend on, besides nearsql, apsw and numpy.
+    """
+    mark_interrupted(db)
+    with immediate(db):
+        run_id = db.execute(
+            "insert into runs (kind, model_id, parent_run_id, parameters_json, seed, versions_json,"
+            " device, process) values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                kind,
+                model_id,
+                parent_run_id,
+                json.dumps(parameters, sort_keys=True),
+                seed,
+                json.dumps(versions(packages), sort_keys=True),
+                device,
+                this_process(),
+            ),
+        ).lastrowid
+        assert run_id is not None
+        for item in inputs:
+            add_input(db, run_id, item)
+    current = Run(run_id, db)
+    started = time.perf_counter()
+    try:
+        yield current
+    except BaseException as error:
+        if db.in_transaction:
+            db.rollback()
+        status = "failed" if isinstance(error, Exception) else "interrupted"
+        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        _end(current, status, started, message)
+        raise
+    _end(current, "finished", started, None)
+
+
+def _end(current: Run, status: str, started: float, error: str | None) -> None:
+    with immediate(current.db):
+        current.db.execute(
+            "update runs set status = ?, error = ?, counts_json = ?, timings_json = ?,"
+            " result_sha256 = ?, duration_ms = ?,"
+            " finished_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') where id = ?",
+            (
+                status,
+                error,
+                json.dumps(current.counts),
+                json.dumps(current.timings),
+                current.result_sha256,
+                round((time.perf_counter() - started) * 1000, 3),
+                current.id,
+            ),
+        )
+
+
+def add_input(db: dbapi.Connection, run_id: int, item: RunInput) -> None:
+    """Records that the run read this. Only while it is running."""
+    db.execute(
+        "insert into run_inputs (run_id, kind, name, input_run_id, space_id, generation,"
+        " generation_token, rows, sha256) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run_id,
+            item.kind,
+            item.name,
+            item.input_run_id,
+            item.space_id,
+            item.generation,
+            item.generation_token,
+            item.rows,
+            item.sha256,
+        ),
+    )
+
+
+def space_input(db: dbapi.Connection, name: str) -> RunInput:
+    """The space as a run's input, pinned by its generation and token."""
+    row = db.execute(
+        "select id, generation, generation_token,"
+        " (select count(*) from vectors where space_id = spaces.id) from spaces where name = ?",
+        (name,),
+    ).fetchone()
+    if row is None:
+        raise LookupError(f"there is no space {name!r} in this database: see `select * from spaces`")
+    space_id, generation, token, count = row
+    return RunInput(
+        "space",
+        name,
+        space_id=space_id,
+        generation=generation,
+        generation_token=token,
+        rows=count,
+    )
+
+
+def run_input(db: dbapi.Connection, run_id: int) -> RunInput:
+    """Another run as a run's input."""
+    row = db.execute("select kind from runs where id = ?", (run_id,)).fetchone()
+    if row is None:
+        raise LookupError(f"there is no run {run_id} in this database: see `nearsql runs`")
+    return RunInput("run", f"{row[0]} {run_id}", input_run_id=run_id)
+
+
+def hash_rows(rows: Iterable[Sequence[Any]]) -> str:
+    """The SHA-256 of rows in the given order: what a replay must reproduce.
+
+    Exact: a float counts with all its bits, and (1, '2') differs from ('1', 2).
+    """
+    digest = hashlib.sha256()
+    for row in rows:
+        for value in row:
+            if isinstance(value, float):
+                data = b"f" + struct.pack("<d", value)
+            elif isinstance(value, bytes):
+                data = b"b" + value
+            else:
+                data = repr(value).encode()
+            digest.update(struct.pack("<q", len(data)))
+            digest.update(data)
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def versions(packages: Sequence[str] = ()) -> dict[str, str]:
+    """The versions of Python, SQLite, the platform and the named installed distributions."""
+    found = {
+        "python": platform.python_version(),
+        "sqlite": dbapi.sqlite_version,
+        "platform": f"{sys.platform} {platform.machine()}",
+    }
+    for package in (*BASE_PACKAGES, *packages):
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def this_process() -> str:
+    """This process, named so that a later one can tell whether it is still alive."""
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
+def mark_interrupted(db: dbapi.Connection) -> int:
+    """Marks as interrupted the running runs of this host whose process is gone; gives their number.
+
+    A killed process cannot end its own run; whoever starts the next one does it.
+    """
+    here = socket.gethostname()
+    dead = []
+    for run_id, process in db.execute("select id, process from runs where status = 'running'"):
+        host, _, pid = (process or "").rpartition(" ")
+        if host == here and pid.isdigit() and not _is_alive(int(pid)):
+            dead.append((run_id,))
+    if dead:
+        with immediate(db):
+            db.executemany(
+                "update runs set status = 'interrupted', error = 'its process ended without a word',"
+                " finished_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+                " where id = ? and status = 'running'",
+                dead,
+            )
+    return len(dead)
+
+
+def _is_alive(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # there, signal 0 is Ctrl-C: asking would kill
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it exists and is somebody else's
+    return True

@@ -1,0 +1,30 @@
+-- One row an item and embedding space, with what its detector run says of the item.
+-- The metrics and losses are NULL for models that do not detect (CLIP, DINO, text, pixels).
+create view embeddings as
+select
+    v.item_id,
+    s.name as space,
+    m.name as model,
+    m.family,
+    v.vector,
+    s.dimensions,
+    im.hit_freq,
+    im.mean_iou,
+    im.mean_conf,
+    im.dice_score,
+    (select value from losses l
+     where l.run_id = v.run_id and l.item_id = v.item_id and l.component = 'box') as box_loss,
+    (select value from losses l
+     where l.run_id = v.run_id and l.item_id = v.item_id and l.component = 'cls') as cls_loss,
+    (select value from losses l
+     where l.run_id = v.run_id and l.item_id = v.item_id and l.component = 'dfl') as dfl_loss,
+    (select value from losses l
+     where l.run_id = v.run_id and l.item_id = v.item_id and l.component = 'seg') as seg_loss,
+    im.flag_cat,
+    im.flag_supercat,
+    v.run_id
+from vectors v
+join spaces s on s.id = v.space_id
+left join models m on m.id = s.model_id
+left join image_metrics im on im.run_id = v.run_id and im.item_id = v.item_id
+where s.kind = 'embedding';

@@ -1,0 +1,1 @@
+"""What SQL can do here: the connection, the function catalogue, search, clustering, projection."""

@@ -1,0 +1,151 @@
+"""The only way in: a sqlite3-shaped connection over APSW with nearsql's functions on it."""
+
+import os
+import warnings
+import weakref
+from pathlib import Path
+from typing import Any
+
+import sqlite_vec
+
+from nearsql import migrations
+from nearsql.udfs import catalogue, dbapi
+
+# The page size of new files: see docs/design/page_size.md for the measurement behind it.
+PAGE_SIZE = 65536
+
+
+class PendingMigrations(UserWarning):
+    """The file's schema is older than this nearsql's; nothing is changed until `nearsql migrate`."""
+
+
+def connect(
+    path: str | os.PathLike[str],
+    *,
+    read_only: bool = False,
+    timeout: float = 5.0,
+    isolation_level: Any = "",
+    check_same_thread: bool = True,
+) -> dbapi.Connection:
+    """Opens a database file and offers every nearsql SQL function on it.
+
+    The connection has the interface of the standard library's `sqlite3.Connection` and raises its
+    exceptions, but the SQLite below is APSW's: `.apsw` is the raw connection. A file that does not
+    exist yet is made, empty; `nearsql migrate FILE`, or any command that writes, gives it tables.
+
+    timeout: seconds to wait for another writer. read_only: open without the right to write.
+    Raises sqlite3.DatabaseError for a file that is not a database, or of a newer schema version;
+    warns PendingMigrations for one of an older version.
+    """
+    name = os.fspath(path)
+    try:
+        connection = dbapi.connect(
+            _uri(name, read_only) if read_only else name,
+            timeout=timeout,
+            isolation_level=isolation_level,
+            check_same_thread=check_same_thread,
+            uri=read_only,
+        )
+    except dbapi.OperationalError as error:
+        raise dbapi.OperationalError(f"{name} cannot be opened: {error}") from error
+    try:
+        state = migrations.file_state(connection)
+        if state.state == "newer":
+            raise dbapi.DatabaseError(state.problem(name))
+        if problem := state.problem(name):
+            warnings.warn(problem, PendingMigrations, stacklevel=2)
+        prepare(connection)
+    except dbapi.DatabaseError as error:
+        connection.close()
+        if "file is not a database" in str(error):
+            raise dbapi.DatabaseError(
+                f"{name} is not an SQLite database: give a database file, or a new name to make one"
+            ) from error
+        raise
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare(connection: dbapi.Connection) -> None:
+    """Gives an open connection the pragmas, sqlite-vec and all functions, as `connect` does.
+
+    For connections that Datasette or sqlite-utils opened through the face. Pragmas are set only on
+    nearsql's own files: other files keep the settings that their programs expect.
+    """
+    raw = connection.apsw
+    if raw.get_autocommit() and migrations.file_state(connection).state != "foreign":
+        raw.pragma("foreign_keys", True)
+        # A hostile file's views and triggers must not call functions with side effects.
+        raw.pragma("trusted_schema", False)
+    raw.enable_load_extension(True)
+    try:
+        raw.load_extension(sqlite_vec.loadable_path())
+    finally:
+        raw.enable_load_extension(False)
+    catalogue.register(raw, _Guard(connection), catalogue.load().values())
+
+
+class _Guard:
+    """Refuses functions on a file that they would misread. Asks the file until it is found right."""
+
+    def __init__(self, connection: dbapi.Connection) -> None:
+        self._connection = weakref.ref(connection)
+        self._is_right = False
+
+    def __call__(self) -> str | None:
+        connection = self._connection()
+        if self._is_right or connection is None:
+            return None
+        raw = connection.apsw
+        state = migrations.file_state(raw)
+        name = raw.filename or "this database"
+        if state.state in ("empty", "foreign"):
+            return (
+                f"{name} is not a nearsql database: run `nearsql ingest` or `nearsql migrate` on it first"
+            )
+        self._is_right = state.state == "current"
+        return state.problem(name)
+
+
+def create(path: str | os.PathLike[str]) -> dbapi.Connection:
+    """Opens a database for writing, giving it all tables first: a new file, or an older one.
+
+    New files have 64 KiB pages and write-ahead logging, which suit vectors and concurrent readers.
+    """
+    name = os.fspath(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingMigrations)  # they are applied right here
+        connection = connect(path)
+    try:
+        if migrations.file_state(connection).state == "empty":
+            connection.execute(f"pragma page_size = {PAGE_SIZE}")
+            connection.execute("pragma journal_mode = wal")
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    if connection.apsw.readonly("main"):
+        connection.close()
+        raise dbapi.OperationalError(f"{name} is read-only: choose a file that can be written")
+    return connection
+
+
+def migrate(connection: dbapi.Connection) -> list[str]:
+    """Applies the migration steps that the file lacks; gives their names.
+
+    Each step is one transaction, so an interruption leaves the file at a step's end.
+    """
+    from sqlite_utils import Database
+
+    from nearsql.migrations.migrations import migration
+
+    steps = migrations.pending(connection)
+    if steps:
+        migration.apply(Database(connection, execute_plugins=False))
+    return steps
+
+
+def _uri(name: str, read_only: bool) -> str:
+    return Path(name).absolute().as_uri() + ("?mode=ro" if read_only else "")
