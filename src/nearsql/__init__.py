@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# In a checkout the rooms (schema/, udfs/, ...) stand beside src/, not below this file.
+# In a checkout the rooms (schema/, udfs/, ...) stand beside src/, and new files must be found at once.
 _checkout = Path(__file__).resolve().parents[2]
 if (_checkout / "pyproject.toml").is_file() and (_checkout / "udfs").is_dir():
-    __path__.append(str(_checkout))
+    __path__.insert(0, str(_checkout))
 
 try:
     __version__ = version("nearsql")
