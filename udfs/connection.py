@@ -6,6 +6,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import apsw
 import sqlite_vec
 
 from nearsql import migrations
@@ -68,6 +69,15 @@ def connect(
     return connection
 
 
+def connect_quietly(
+    path: str | os.PathLike[str], *, read_only: bool = False
+) -> dbapi.Connection:
+    """`connect` without the warning of pending migrations, for callers that see to them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingMigrations)
+        return connect(path, read_only=read_only)
+
+
 def prepare(connection: dbapi.Connection) -> None:
     """Gives an open connection the pragmas, sqlite-vec and all functions, as `connect` does.
 
@@ -75,10 +85,13 @@ def prepare(connection: dbapi.Connection) -> None:
     nearsql's own files: other files keep the settings that their programs expect.
     """
     raw = connection.apsw
-    if raw.get_autocommit() and migrations.file_state(connection).state != "foreign":
+    if migrations.file_state(connection).state != "foreign":
         raw.pragma("foreign_keys", True)
         # A hostile file's views and triggers must not call functions with side effects.
         raw.pragma("trusted_schema", False)
+        # A misspelt "column" is an error, not a text.
+        raw.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+        raw.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
     raw.enable_load_extension(True)
     try:
         raw.load_extension(sqlite_vec.loadable_path())
@@ -102,9 +115,7 @@ class _Guard:
         state = migrations.file_state(raw)
         name = raw.filename or "this database"
         if state.state in ("empty", "foreign"):
-            return (
-                f"{name} is not a nearsql database: run `nearsql ingest` or `nearsql migrate` on it first"
-            )
+            return _not_ours(name)
         self._is_right = state.state == "current"
         return state.problem(name)
 
@@ -115,9 +126,7 @@ def create(path: str | os.PathLike[str]) -> dbapi.Connection:
     New files have 64 KiB pages and write-ahead logging, which suit vectors and concurrent readers.
     """
     name = os.fspath(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PendingMigrations)  # they are applied right here
-        connection = connect(path)
+    connection = connect_quietly(path)
     try:
         if migrations.file_state(connection).state == "empty":
             connection.execute(f"pragma page_size = {PAGE_SIZE}")
@@ -130,6 +139,32 @@ def create(path: str | os.PathLike[str]) -> dbapi.Connection:
         connection.close()
         raise dbapi.OperationalError(f"{name} is read-only: choose a file that can be written")
     return connection
+
+
+def open_database(path: str | os.PathLike[str], *, read_only: bool = False) -> dbapi.Connection:
+    """Opens a nearsql database that exists and has this version's tables.
+
+    Raises sqlite3.OperationalError with what to do for a missing file, a file without nearsql's tables,
+    and one of an older version.
+    """
+    name = os.fspath(path)
+    if not Path(name).is_file():
+        raise dbapi.OperationalError(
+            f"there is no file {name}: `nearsql ingest {name} FOLDER` makes one, "
+            f"`nearsql demo {name}` one to play with"
+        )
+    connection = connect_quietly(name, read_only=read_only)
+    state = migrations.file_state(connection)
+    if state.state != "current":
+        connection.close()
+        raise dbapi.OperationalError(state.problem(name) or _not_ours(name))
+    return connection
+
+
+def _not_ours(name: str) -> str:
+    return (
+        f"{name} is not a nearsql database: run `nearsql ingest` or `nearsql migrate` on it first"
+    )
 
 
 def migrate(connection: dbapi.Connection) -> list[str]:
