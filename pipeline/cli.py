@@ -10,12 +10,21 @@ from nearsql import __version__
 
 # name -> (module, the line `nearsql --help` shows). The function in the module is `command`.
 COMMANDS = {
-    "demo": ("nearsql.pipeline.commands.demo", "Build a database from real images, offline, and look around."),
+    "demo": (
+        "nearsql.pipeline.commands.demo",
+        "Build a database from real images, offline, and look around.",
+    ),
     "ingest": ("nearsql.pipeline.commands.ingest", "Bring images or texts into a collection."),
     "embed": ("nearsql.pipeline.commands.embed", "Give every item a vector in a space."),
-    "cluster": ("nearsql.pipeline.commands.cluster", "Find the groups of each space, noise included."),
+    "cluster": (
+        "nearsql.pipeline.commands.cluster",
+        "Find the groups of each space, noise included.",
+    ),
     "project": ("nearsql.pipeline.commands.project", "Lay a space out as a map."),
-    "sql": ("nearsql.pipeline.commands.sql", "Run SQL with all nearsql functions, or open a shell."),
+    "sql": (
+        "nearsql.pipeline.commands.sql",
+        "Run SQL with all nearsql functions, or open a shell.",
+    ),
     "serve": ("nearsql.pipeline.commands.serve", "Open the pages in a browser."),
     "runs": ("nearsql.pipeline.commands.runs", "List the runs that made what is in the file."),
     "replay": ("nearsql.pipeline.commands.replay", "Compute a run again and compare."),

@@ -41,7 +41,6 @@ def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Progres
         yield _Silent()
     elif sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import Progress as Bar
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -49,6 +48,7 @@ def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Progres
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.progress import Progress as Bar
 
         columns = (
             TextColumn("{task.description}"),

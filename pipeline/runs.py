@@ -190,7 +190,9 @@ def space_input(db: dbapi.Connection, name: str) -> RunInput:
         (name,),
     ).fetchone()
     if row is None:
-        raise LookupError(f"there is no space {name!r} in this database: see `select * from spaces`")
+        raise LookupError(
+            f"there is no space {name!r} in this database: see `select * from spaces`"
+        )
     space_id, generation, token, count = row
     return RunInput(
         "space",

@@ -69,9 +69,7 @@ def connect(
     return connection
 
 
-def connect_quietly(
-    path: str | os.PathLike[str], *, read_only: bool = False
-) -> dbapi.Connection:
+def connect_quietly(path: str | os.PathLike[str], *, read_only: bool = False) -> dbapi.Connection:
     """`connect` without the warning of pending migrations, for callers that see to them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingMigrations)

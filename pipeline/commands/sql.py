@@ -14,12 +14,21 @@ from nearsql.udfs.connection import open_database
 @click.command("sql")
 @click.argument("file", type=click.Path())
 @click.argument("query", required=False)
-@click.option("-p", "--param", "parameters", type=(str, str), multiple=True, metavar="NAME VALUE",
-              help="A value for :NAME in the query.")
+@click.option(
+    "-p",
+    "--param",
+    "parameters",
+    type=(str, str),
+    multiple=True,
+    metavar="NAME VALUE",
+    help="A value for :NAME in the query.",
+)
 @click.option("--json", "format_", flag_value="json", type=str, help="A JSON array of objects.")
 @click.option("--nl", "format_", flag_value="nl", help="JSON lines.")
 @click.option("--csv", "format_", flag_value="csv", help="CSV with a header line.")
-@click.option("--table", "format_", flag_value="table", default="table", help="A table (the default).")
+@click.option(
+    "--table", "format_", flag_value="table", default="table", help="A table (the default)."
+)
 @click.option("--write", is_flag=True, help="Allow the query to change the file.")
 def command(
     file: str, query: str | None, parameters: tuple[tuple[str, str], ...], format_: str, write: bool

@@ -2,8 +2,8 @@
 
 import re
 import shutil
-import subprocess
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,9 @@ from nearsql.udfs import connection, dbapi
 def objects(db: sqlite3.Connection | dbapi.Connection) -> dict[tuple[str, str], str]:
     """Every table, index, trigger and view with its SQL, comments and spacing aside."""
     found = {}
-    for kind, name, sql in db.execute("select type, name, sql from sqlite_schema where sql is not null"):
+    for kind, name, sql in db.execute(
+        "select type, name, sql from sqlite_schema where sql is not null"
+    ):
         if not name.startswith("_sqlite_migrations") and "_sqlite_migrations" not in sql:
             found[kind, name] = " ".join(re.sub(r"--[^\n]*", "", sql).split())
     return found
@@ -44,7 +46,9 @@ def test_every_foreign_key_has_an_index(db: dbapi.Connection) -> None:
     # Otherwise deleting a run would read every vector.
     for (table,) in db.execute("select name from sqlite_schema where type = 'table'").fetchall():
         firsts = {
-            db.execute("select name from pragma_index_info(?) where seqno = 0", (index,)).fetchone()[0]
+            db.execute(
+                "select name from pragma_index_info(?) where seqno = 0", (index,)
+            ).fetchone()[0]
             for (index,) in db.execute("select name from pragma_index_list(?)", (table,)).fetchall()
         }
         firsts |= {
@@ -61,7 +65,9 @@ def test_file_knows_its_version(database: Path) -> None:
     assert migrations.file_state(db) == migrations.FileState("current", migrations.latest_version())
     assert db.execute("pragma journal_mode").fetchone() == ("wal",)
     assert db.execute("pragma page_size").fetchone() == (connection.PAGE_SIZE,)
-    assert len(db.execute("select value from metadata where key = 'database_id'").fetchone()[0]) == 32
+    assert (
+        len(db.execute("select value from metadata where key = 'database_id'").fetchone()[0]) == 32
+    )
     assert db.execute("pragma integrity_check").fetchone() == ("ok",)
 
 
@@ -155,12 +161,20 @@ def test_a_failed_run_says_why(db: dbapi.Connection) -> None:
 
 def test_deleting_a_run_takes_what_it_made(db: dbapi.Connection) -> None:
     run = insert_run(db, "clip", "embed")
-    db.execute("insert into spaces (id, name, kind, run_id, dimensions, metric)"
-               " values (1, 's', 'embedding', ?, 1, 'l2')", (run,))
-    db.execute("insert into items (id, kind, collection, sha256, content, sequence_number, run_id)"
-               " values (1, 'text', 'c', ?, 'x', 0, ?)", ("0" * 64, run))
-    db.execute("insert into vectors (space_id, item_id, run_id, vector) values (1, 1, ?, x'0000803f')",
-               (run,))
+    db.execute(
+        "insert into spaces (id, name, kind, run_id, dimensions, metric)"
+        " values (1, 's', 'embedding', ?, 1, 'l2')",
+        (run,),
+    )
+    db.execute(
+        "insert into items (id, kind, collection, sha256, content, sequence_number, run_id)"
+        " values (1, 'text', 'c', ?, 'x', 0, ?)",
+        ("0" * 64, run),
+    )
+    db.execute(
+        "insert into vectors (space_id, item_id, run_id, vector) values (1, 1, ?, x'0000803f')",
+        (run,),
+    )
     db.execute("delete from runs where id = ?", (run,))
     counts = "select (select count(*) from spaces), (select count(*) from vectors), (select count(*) from items)"
     assert db.execute(counts).fetchone() == (0, 0, 1)  # the user's own items stay
@@ -171,19 +185,28 @@ class TestVectors:
 
     @pytest.fixture(autouse=True)
     def space(self, db: dbapi.Connection) -> None:
-        db.execute("insert into spaces (id, name, kind, dimensions, metric) values (1, 's', 'embedding', 1, 'l2')")
+        db.execute(
+            "insert into spaces (id, name, kind, dimensions, metric) values (1, 's', 'embedding', 1, 'l2')"
+        )
         for i in range(1, 6):
-            db.execute("insert into items (id, kind, collection, sha256, content, sequence_number)"
-                       " values (?, 'text', 'c', ?, 'x', ?)", (i, f"{i:064x}", i))
+            db.execute(
+                "insert into items (id, kind, collection, sha256, content, sequence_number)"
+                " values (?, 'text', 'c', ?, 'x', ?)",
+                (i, f"{i:064x}", i),
+            )
         db.commit()
 
     def state(self, db: dbapi.Connection) -> tuple[int, int]:
         return db.execute("select generation, generation_token from spaces where id = 1").fetchone()
 
     def changed_since(self, db: dbapi.Connection, generation: int) -> list[int]:
-        return [i for (i,) in db.execute(
-            "select item_id from vector_changes where space_id = 1 and generation > ? order by generation",
-            (generation,))]
+        return [
+            i
+            for (i,) in db.execute(
+                "select item_id from vector_changes where space_id = 1 and generation > ? order by generation",
+                (generation,),
+            )
+        ]
 
     def test_each_kind_of_change_is_logged(self, db: dbapi.Connection) -> None:
         put = "insert into vectors (space_id, item_id, vector) values (1, ?, x'00000000')"
@@ -206,7 +229,9 @@ class TestVectors:
             assert (token == new_token) == (not changed)
 
     def test_a_delete_of_everything_is_logged_row_by_row(self, db: dbapi.Connection) -> None:
-        db.execute("insert into vectors (space_id, item_id, vector) select 1, id, x'00000000' from items")
+        db.execute(
+            "insert into vectors (space_id, item_id, vector) select 1, id, x'00000000' from items"
+        )
         generation, _ = self.state(db)
         db.execute("delete from vectors")  # without triggers SQLite would truncate
         assert sorted(self.changed_since(db, generation)) == [1, 2, 3, 4, 5]
@@ -217,7 +242,9 @@ class TestVectors:
         db.execute("delete from items where id = 4")
         assert self.changed_since(db, generation) == [4]
 
-    def test_a_rolled_back_generation_is_not_mistaken_for_a_later_one(self, db: dbapi.Connection) -> None:
+    def test_a_rolled_back_generation_is_not_mistaken_for_a_later_one(
+        self, db: dbapi.Connection
+    ) -> None:
         put = "insert into vectors (space_id, item_id, vector) values (1, 1, x'00000000')"
         db.execute(put)
         lost = self.state(db)
@@ -236,10 +263,14 @@ class TestVectors:
             db.execute("update vectors set vector = x'00'")
 
     def test_ids_are_not_reused_by_replace(self, db: dbapi.Connection) -> None:
-        db.execute("insert into vectors (id, space_id, item_id, vector) values (7, 1, 1, x'00000000')")
+        db.execute(
+            "insert into vectors (id, space_id, item_id, vector) values (7, 1, 1, x'00000000')"
+        )
         with pytest.raises(sqlite3.IntegrityError, match="another vector"):
-            db.execute("insert or replace into vectors (id, space_id, item_id, vector)"
-                       " values (7, 1, 2, x'00000000')")
+            db.execute(
+                "insert or replace into vectors (id, space_id, item_id, vector)"
+                " values (7, 1, 2, x'00000000')"
+            )
         with pytest.raises(sqlite3.IntegrityError, match="never changes"):
             db.execute("update or replace vectors set id = 8")
 
