@@ -1,0 +1,500 @@
+"""Exact nearest neighbours in a matrix.
+
+Candidates come from faiss in float32, at the speed of memory (few queries) or of matrix
+multiplication (many). Their distances are then computed in float64 from the stored rows, and where
+float32's rounding could have hidden a nearer row, more candidates are taken. So the result is that of
+float64 brute force over all rows, ordered by (distance, id).
+
+Distances: cosine = 1 - cos, where a vector of zeros has distance 1 to everything (scikit-learn's
+convention); l2 = the Euclidean distance; ip = minus the inner product.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsql.udfs.matrix import Matrix
+from nearsql.udfs.spaces import Metric
+
+Ids = NDArray[np.int64]
+Distances = NDArray[np.float64]
+
+# Queries answered together: the height of the blocks that matrix multiplication works on.
+QUERY_BLOCK = 1024
+# Up to so many queries, one pass over the matrix for each is faster than a matrix multiplication.
+_FEW_QUERIES = 3
+# Faiss computes distances of so few dimensions faster directly than by matrix multiplication, and
+# without the cancellation of |x|^2 + |q|^2 - 2xq.
+_FEW_DIMENSIONS = 8
+# Floating-point operations of one call of faiss, a fraction of a second: between calls, time limits act.
+_OPERATIONS = 4e10
+# Bytes of rows that are scaled or gathered at a time.
+_SCRATCH = 1 << 26
+# Numbers of float64 that are computed on at a time, so that they stay in the CPU's caches.
+_CACHED = 1 << 16
+# A matrix of so many numbers is worth scanning with several threads.
+_MANY_NUMBERS = 1 << 22
+
+_U = 2.0**-24  # float32's unit roundoff
+_TINY = 2.0**-125  # what underflow can cost one product of float32, with room
+_HUGE = 1e37  # above, a float32 sum may overflow
+
+
+def nearest(
+    matrix: Matrix,
+    queries: NDArray[np.float32],
+    k: int,
+    *,
+    subset: Ids | None = None,
+    exclude: Ids | None = None,
+    poll: Callable[[], None] | None = None,
+) -> tuple[Ids, Distances]:
+    """The k nearest rows of each query, as (ids, distances), both (m, k') and ordered by (distance, id).
+
+    queries: (m, d), cast to float32. subset: search only these item ids (those not in the space are
+    ignored). exclude: (m,), one item id for each query that it must not find. poll is called between
+    blocks of the computation. k' is min(k, rows searched); a query whose excluded item is among them may
+    have one neighbour less than the others: that place holds id -1 at distance inf.
+    """
+    rows = None if subset is None else matrix.positions(subset)
+    search = _search(matrix, rows)
+    left_out = None if exclude is None else search.places_of(np.asarray(exclude, np.int64))
+    places, distances = search.nearest(np.asarray(queries, np.float32), k, left_out, poll)
+    ids = matrix.ids if rows is None else matrix.ids[rows]
+    found = np.where(places >= 0, ids[places], -1) if len(ids) else places
+    return found, distances
+
+
+def neighbor_graph(
+    matrix: Matrix,
+    k: int,
+    *,
+    subset: Ids | None = None,
+    poll: Callable[[], None] | None = None,
+) -> tuple[Ids, Distances]:
+    """The k nearest other rows of every row, as (places, distances), both (n, k').
+
+    Places are row positions in the matrix; with a subset of item ids, both the rows and the places are
+    those of `matrix.positions(subset)`. A row is left out of its own neighbours by its id, so duplicates
+    of it stay. k' is min(k, n - 1).
+    """
+    rows = None if subset is None else matrix.positions(subset)
+    n = len(matrix.ids) if rows is None else len(rows)
+    width = max(0, min(k, n - 1))
+    places = np.empty((n, width), np.int64)
+    distances = np.empty((n, width), np.float64)
+    for start, block, block_distances in graph_blocks(matrix, k, rows=rows, poll=poll):
+        places[start : start + len(block)] = block
+        distances[start : start + len(block)] = block_distances
+    return places, distances
+
+
+def graph_blocks(
+    matrix: Matrix,
+    k: int,
+    *,
+    rows: Ids | None = None,
+    poll: Callable[[], None] | None = None,
+) -> Iterator[tuple[int, Ids, Distances]]:
+    """The neighbour graph in blocks of rows: (first row, places, distances) as in `neighbor_graph`.
+
+    rows: positions in the matrix, ascending; rows and places are then counted in them.
+    """
+    search = _search(matrix, rows)
+    width = max(0, min(k, search.n - 1))
+    for start in range(0, search.n, QUERY_BLOCK):
+        own = np.arange(start, min(start + QUERY_BLOCK, search.n))
+        queries = matrix.vectors[own if rows is None else rows[own]]
+        places, distances = search.nearest(queries, width, own, poll)
+        yield start, places, distances
+
+
+class _Search:
+    """A search among all rows of a matrix, or some. A place is a position among the rows searched.
+
+    Internally a score, the larger the nearer: the inner product, the cosine, or minus the squared
+    Euclidean distance. Scores are float32, wrong by at most what `error` says; distances are float64.
+    """
+
+    def __init__(self, matrix: Matrix, rows: Ids | None) -> None:
+        self.vectors = matrix.vectors
+        self.rows = None if rows is None or len(rows) == len(matrix.ids) else rows
+        self.ids = matrix.ids if rows is None else matrix.ids[rows]
+        self.n = len(self.ids)
+        self.dimensions = matrix.space.dimensions
+        self.metric: Metric = matrix.space.metric
+        self.squared_norms = matrix.squared_norms
+        if self.rows is not None:
+            self.squared_norms = self.squared_norms[self.rows]
+        largest = float(np.sqrt(self.squared_norms.max(initial=0.0)))
+        # Sums of d products are off by at most a factor of 1 + d u, in whatever order they are added
+        # (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1); a few more u for the
+        # roundings before and after.
+        self.relative_error = 1.01 * (self.dimensions + 8) * _U
+        self.largest_norm = largest
+        self.inverse_norms: NDArray[np.float32] | None = None
+        if self.metric == "cosine":
+            self._prepare_cosine()
+
+    def _prepare_cosine(self) -> None:
+        norms = np.sqrt(self.squared_norms)
+        positive = norms > 0
+        deviation = float(np.abs(norms - 1).max(initial=0.0))
+        self.largest_norm = 1.0
+        if deviation <= 1e-6:  # unit rows, as encoders write them: nothing to scale
+            self.relative_error += 2 * deviation
+            return
+        inverse = np.zeros(len(norms))
+        np.divide(1, norms, out=inverse, where=positive)
+        if inverse.max(initial=0.0) > _HUGE or norms.max(initial=0.0) > _HUGE:
+            self.largest_norm = np.inf  # no float32 score can be trusted
+            inverse = np.minimum(inverse, _HUGE)
+        self.relative_error += float(inverse.max(initial=0.0)) * self.dimensions * _TINY
+        self.inverse_norms = inverse.astype(np.float32)
+
+    def places_of(self, ids: Ids) -> Ids:
+        """The places of item ids, -1 for those not searched."""
+        if not self.n:
+            return np.full(len(ids), -1, np.int64)
+        places = np.minimum(np.searchsorted(self.ids, ids), self.n - 1)
+        return np.where(self.ids[places] == ids, places, -1)
+
+    def nearest(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        exclude: Ids | None,
+        poll: Callable[[], None] | None,
+    ) -> tuple[Ids, Distances]:
+        """(places, distances), (m, k'), each query without its excluded place; padded by -1, inf."""
+        if exclude is None:
+            exclude = np.full(len(queries), -1, np.int64)
+        every_query_excludes = len(queries) > 0 and bool((exclude >= 0).all())
+        k = max(0, min(k, self.n - every_query_excludes))
+        places = np.empty((len(queries), k), np.int64)
+        distances = np.empty((len(queries), k), np.float64)
+        if not k:
+            return places, distances
+        # Wide results in lower blocks, so that memory stays bounded.
+        step = max(1, min(QUERY_BLOCK, (1 << 22) // k))
+        for start in range(0, len(queries), step):
+            part = slice(start, start + step)
+            many = _Queries(queries[part], exclude[part])
+            places[part], distances[part] = self._block(many, k, poll)
+        return places, distances
+
+    def _block(
+        self, queries: "_Queries", k: int, poll: Callable[[], None] | None
+    ) -> tuple[Ids, Distances]:
+        """As `nearest`: by matrix multiplication, and by a scan for each query that this leaves open."""
+        places = np.empty((len(queries), k), np.int64)
+        distances = np.empty((len(queries), k), np.float64)
+        nothing = np.zeros(len(queries), np.bool_)
+        if self.metric != "l2":
+            # A vector of zeros is equally far from everything.
+            nothing = queries.squared_norms == 0
+            for i in np.flatnonzero(nothing):
+                first = np.arange(min(self.n, k + 1))
+                first = first[first != queries.exclude[i]][:k]
+                places[i] = _padded(first, -1, k)
+                distances[i] = np.where(places[i] >= 0, self.metric == "cosine", np.inf)
+        left = np.flatnonzero(~nothing)
+        candidates = k + 1 + max(8, k // 4)
+        while len(left) > _FEW_QUERIES and candidates <= max(self.n // 2, 256):
+            found, found_distances, complete = self._many(
+                queries.take(left), k, min(candidates, self.n), poll
+            )
+            places[left[complete]] = found[complete]
+            distances[left[complete]] = found_distances[complete]
+            left = left[~complete]
+            candidates *= 4
+        for i in left:
+            if poll:
+                poll()
+            places[i], distances[i] = self._one(queries.take(slice(i, i + 1)), k)
+        return places, distances
+
+    # Few queries: one pass over the rows each.
+
+    def _one(self, query: "_Queries", k: int) -> tuple[Ids, Distances]:
+        """The k nearest of one query, (k,) each. One scan gives all scores, hence every candidate."""
+        scores = self._scores(query)
+        excluded = int(query.exclude[0])
+        if excluded >= 0:
+            scores[excluded] = -np.inf
+        wanted = min(k, self.n - (excluded >= 0))
+        worst = self._worst_possible(np.partition(scores, self.n - wanted)[self.n - wanted], query)
+        # Written so that a NaN, from an overflow, counts as a candidate.
+        candidates = np.flatnonzero(~(scores < worst))
+        candidates = candidates[candidates != excluded]
+        distances = self._distances(query, candidates[None, :])[0]
+        order = np.lexsort((candidates, distances))[:wanted]
+        return _padded(candidates[order], -1, k), _padded(distances[order], np.inf, k)
+
+    def _worst_possible(self, score: float, query: "_Queries") -> float:
+        """The least float32 score that a row may have and still be as near as one of this score."""
+        if self.metric == "l2":
+            worst = float(score) * (1 + 3 * self.relative_error) - self.dimensions * _TINY
+            return worst if worst > -_HUGE else -np.inf
+        error = float(self._product_error(query)[0])
+        return float(score) - 2 * error if error < np.inf else -np.inf
+
+    def _product_error(self, queries: "_Queries") -> Distances:
+        """How wrong a float32 inner product, or cosine, may be, for each query."""
+        norms = np.sqrt(queries.squared_norms)
+        if self.metric == "cosine":
+            norms = np.where((norms > 1 / _HUGE) & (norms < _HUGE), 1.0, np.inf)
+        size = self.largest_norm * norms
+        error = self.relative_error * size + self.dimensions * _TINY
+        return np.where(size < _HUGE, error, np.inf)
+
+    def _scores(self, query: "_Queries") -> NDArray[np.float32]:
+        """The float32 score of every row searched, (n,)."""
+        faiss = _faiss()
+        vector = query.unit if self.metric == "cosine" else query.vectors
+        scores = np.empty(self.n, np.float32)
+        pointer = faiss.swig_ptr
+
+        def scan(part: slice) -> None:
+            out = scores[part]
+            if self.rows is None:
+                function = (
+                    faiss.fvec_L2sqr_ny if self.metric == "l2" else faiss.fvec_inner_products_ny
+                )
+                rows = self.vectors[part]
+                function(pointer(out), pointer(vector), pointer(rows), self.dimensions, len(out))
+            else:
+                function = (
+                    faiss.fvec_L2sqr_by_idx
+                    if self.metric == "l2"
+                    else faiss.fvec_inner_products_by_idx
+                )
+                function(
+                    pointer(out),
+                    pointer(vector),
+                    pointer(self.vectors),
+                    pointer(self.rows[part]),
+                    self.dimensions,
+                    1,
+                    len(out),
+                )
+            if self.metric == "l2":
+                np.negative(out, out=out)
+            elif self.inverse_norms is not None:
+                np.multiply(out, self.inverse_norms[part], out=out)
+
+        threads = faiss.omp_get_max_threads()
+        if threads == 1 or self.n * self.dimensions < _MANY_NUMBERS:
+            scan(slice(0, self.n))
+        else:
+            step = -(-self.n // threads)
+            parts = [slice(s, min(s + step, self.n)) for s in range(0, self.n, step)]
+            list(_threads(threads).map(scan, parts))
+        return scores
+
+    # Many queries: matrix multiplication, whose scores are selected from as they are computed.
+
+    def _many(
+        self, queries: "_Queries", k: int, c: int, poll: Callable[[], None] | None
+    ) -> tuple[Ids, Distances, NDArray[np.bool_]]:
+        """(places, distances, complete): the k nearest among the c best scores of each query.
+
+        complete: whether no other row can be among them, or come before one by its id.
+        """
+        scores, places = self._best_scores(queries, c, poll)
+        # Scores that overflowed to NaN leave places empty.
+        complete = cast(NDArray[np.bool_], (places >= 0).all(axis=1))
+        distances = self._distances(queries, places)
+        distances[places == queries.exclude[:, None]] = np.inf
+        places[distances == np.inf] = -1
+        by_place = np.argsort(np.where(places < 0, self.n, places), axis=1)
+        places = np.take_along_axis(places, by_place, 1)
+        distances = np.take_along_axis(distances, by_place, 1)
+        by_distance = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        places = np.take_along_axis(places, by_distance, 1)
+        distances = np.take_along_axis(distances, by_distance, 1)
+        if c == self.n:
+            return places, distances, complete
+        last = distances[:, -1]
+        # The best score that a row outside the candidates may truly have.
+        outside = scores.min(axis=1).astype(np.float64)
+        if self.metric == "l2":
+            size = (self.largest_norm + np.sqrt(queries.squared_norms)) ** 2
+            if self.dimensions <= _FEW_DIMENSIONS:
+                size = np.where(size < _HUGE, -outside * 3, size)
+            outside += self.relative_error * size + self.dimensions * _TINY
+            complete &= (-last * last > outside) & (size < _HUGE)
+        else:
+            outside += self._product_error(queries)
+            truth = 1 - last if self.metric == "cosine" else -last
+            complete &= truth > outside
+        return places, distances, complete
+
+    def _best_scores(
+        self, queries: "_Queries", c: int, poll: Callable[[], None] | None
+    ) -> tuple[NDArray[np.float32], Ids]:
+        """(scores, places) of the c rows of the best float32 scores for each query, in any order."""
+        faiss = _faiss()
+        wanted = queries.unit if self.metric == "cosine" else queries.vectors
+        metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
+        step = int(max(4096, _OPERATIONS / (2.0 * len(wanted) * self.dimensions)))
+        scratch = None
+        if self.rows is not None or self.inverse_norms is not None:
+            step = min(step, max(1, _SCRATCH // (4 * self.dimensions)), self.n)
+            scratch = np.empty((step, self.dimensions), np.float32)
+        scores = np.empty((len(wanted), 0), np.float32)
+        places = np.empty((len(wanted), 0), np.int64)
+        for start in range(0, self.n, step):
+            stop = min(start + step, self.n)
+            rows = self._rows(start, stop, scratch)
+            with _faiss_settings(
+                blas=metric != faiss.METRIC_L2 or self.dimensions > _FEW_DIMENSIONS
+            ):
+                new_scores, new_places = faiss.knn(wanted, rows, min(c, stop - start), metric)
+            if metric == faiss.METRIC_L2:
+                np.negative(new_scores, out=new_scores)
+            if start:
+                new_scores = np.concatenate([scores, new_scores], axis=1)
+                new_places = np.concatenate(
+                    [places, np.where(new_places < 0, -1, new_places + start)], axis=1
+                )
+                best = np.argpartition(-new_scores, min(c, new_scores.shape[1]) - 1, axis=1)[:, :c]
+                new_scores = np.take_along_axis(new_scores, best, 1)
+                new_places = np.take_along_axis(new_places, best, 1)
+            scores, places = new_scores, new_places
+            if poll:
+                poll()
+        return scores, places
+
+    def _rows(
+        self, start: int, stop: int, scratch: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """The rows of places start to stop: gathered, and scaled to length 1 where cosine needs it."""
+        if scratch is None:
+            return self.vectors[start:stop]
+        out = scratch[: stop - start]
+        if self.rows is None:
+            np.copyto(out, self.vectors[start:stop])
+        else:
+            np.take(self.vectors, self.rows[start:stop], axis=0, out=out, mode="clip")
+        if self.inverse_norms is not None:
+            np.multiply(out, self.inverse_norms[start:stop, None], out=out)
+        return out
+
+    # The truth, in float64.
+
+    def _distances(self, queries: "_Queries", places: Ids) -> Distances:
+        """The float64 distance of each query to the rows at its places, (m, c)."""
+        m, c = places.shape
+        out = np.empty((m, c), np.float64)
+        if not c:
+            return out
+        per_row = max(1, min(c, _CACHED // self.dimensions))
+        per_query = max(1, _CACHED // (self.dimensions * per_row))
+        for i in range(0, m, per_query):
+            query = queries.vectors[i : i + per_query].astype(np.float64)[:, None, :]
+            for j in range(0, c, per_row):
+                part = places[i : i + per_query, j : j + per_row]
+                rows = self.vectors[part if self.rows is None else self.rows[part]]
+                # Multiplied, then summed along contiguous rows: unlike BLAS, numpy then adds up every row in
+                # the same order, so that duplicates are at the same distance to the last bit.
+                if self.metric == "l2":
+                    terms = rows - query
+                    np.multiply(terms, terms, out=terms)
+                else:
+                    terms = rows * query
+                out[i : i + per_query, j : j + per_row] = terms.sum(axis=2)
+        if self.metric == "l2":
+            return cast(Any, np.sqrt(out, out=out))
+        if self.metric == "ip":
+            return np.negative(out, out=out) + 0.0  # no -0.0
+        size = np.sqrt(self.squared_norms[places] * queries.squared_norms[:, None])
+        cosines = np.zeros_like(out)
+        np.divide(out, size, out=cosines, where=size > 0)
+        return cast(Any, np.clip(1 - cosines, 0.0, 2.0))
+
+
+_whole: "weakref.WeakKeyDictionary[Matrix, _Search]" = weakref.WeakKeyDictionary()
+
+
+def _search(matrix: Matrix, rows: Ids | None) -> _Search:
+    """A search of the rows. What the whole matrix needs is worked out once."""
+    if rows is not None:
+        return _Search(matrix, rows)
+    search = _whole.get(matrix)
+    if search is None:
+        search = _whole[matrix] = _Search(matrix, None)
+    return search
+
+
+class _Queries:
+    """A block of queries: vectors (m, d) float32, and for each the place it must not find, or -1."""
+
+    def __init__(self, vectors: NDArray[np.float32], exclude: Ids) -> None:
+        self.vectors = np.ascontiguousarray(vectors, np.float32)
+        self.exclude = exclude
+        exact = self.vectors.astype(np.float64)
+        self.squared_norms: Distances = (exact * exact).sum(axis=1)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def take(self, which: Any) -> "_Queries":
+        """Some of the queries."""
+        return _Queries(self.vectors[which], self.exclude[which])
+
+    @property
+    def unit(self) -> NDArray[np.float32]:
+        """The vectors scaled to length 1; those of zeros stay so."""
+        norms = np.sqrt(self.squared_norms)[:, None]
+        scaled = np.zeros(self.vectors.shape, np.float64)
+        np.divide(self.vectors, norms, out=scaled, where=norms > 0)
+        return scaled.astype(np.float32)
+
+
+def _padded(values: NDArray[Any], filler: float, k: int) -> NDArray[Any]:
+    missing = k - len(values)
+    return np.pad(values, (0, missing), constant_values=filler) if missing else values
+
+
+def _faiss() -> Any:
+    """The faiss module, imported when first needed: it takes longer than opening a database."""
+    import faiss
+
+    return faiss
+
+
+_settings = threading.Lock()
+
+
+@contextmanager
+def _faiss_settings(*, blas: bool) -> Iterator[None]:
+    """Makes faiss use matrix multiplication for a batch of any size, or for none.
+
+    By itself it does so only from queries x dimensions >= 128,000 on, and for 4 to 166 queries of 768
+    dimensions that costs up to a factor of 6. The setting is the whole process's, so it is put back; a
+    search of another thread meanwhile would be slower, not wrong.
+    """
+    faiss = _faiss()
+    names = ("distance_compute_blas_threshold", "distance_compute_blas_database_bs")
+    with _settings:
+        before = [getattr(faiss.cvar, name) for name in names]
+        try:
+            for name, value in zip(names, (1 if blas else 1 << 30, 4096), strict=True):
+                setattr(faiss.cvar, name, value)
+            yield
+        finally:
+            for name, value in zip(names, before, strict=True):
+                setattr(faiss.cvar, name, value)
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="nearsql-scan")
