@@ -1,0 +1,187 @@
+"""The spanning tree against the hdbscan library's, edge by edge, ties included."""
+
+import numpy as np
+import pytest
+from hdbscan._hdbscan_linkage import mst_linkage_core, mst_linkage_core_vector
+from hdbscan._hdbscan_reachability import mutual_reachability
+from hdbscan.dist_metrics import DistanceMetric
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from nearsql.udfs import spanning_tree as module
+from nearsql.udfs.boruvka import minimum_spanning_tree
+from nearsql.udfs.distance_filter import distance, filtered
+from nearsql.udfs.exact_neighbors import exact_neighbors
+from nearsql.udfs.prim import prim_over_edges, prim_over_points
+from nearsql.udfs.spanning_tree import n_neighbors_for, spanning_tree
+from nearsql.udfs.tied_edges import leaf_order, tied_edges
+
+Rows = NDArray[np.float32]
+
+
+def never() -> None:
+    """A poll that never stops."""
+
+
+def all_distances(rows: Rows) -> NDArray[np.float64]:
+    wide = rows.astype(np.float64)
+    return np.sqrt(((wide[:, None, :] - wide[None, :, :]) ** 2).sum(axis=2))
+
+
+def knn(rows: Rows, k: int) -> NDArray[np.int64]:
+    """The neighbour graph by brute force, each point itself excluded."""
+    apart = all_distances(rows)
+    np.fill_diagonal(apart, -1.0)
+    return np.argsort(apart, axis=1, kind="stable")[:, 1 : k + 1]
+
+
+def ours(rows: Rows, min_samples: int) -> module.SpanningTree:
+    graph = knn(rows, n_neighbors_for(len(rows), min_samples))
+    return spanning_tree(rows, graph, min_samples)
+
+
+def librarys(rows: Rows, core_distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The library's walk over all pairs (algorithm='prims_kdtree' of hdbscan.HDBSCAN)."""
+    result: NDArray[np.float64] = mst_linkage_core_vector(
+        rows.astype(np.float64), core_distances, DistanceMetric.get_metric("euclidean")
+    )
+    return result
+
+
+def points() -> st.SearchStrategy[Rows]:
+    """From 2 to 50 points in up to 5 dimensions: small whole numbers tie and repeat, floats do not."""
+    shapes = st.tuples(st.integers(2, 50), st.integers(1, 5))
+    whole = st.integers(-2, 2).map(float)
+    real = st.floats(-100, 100, width=32)
+    return st.one_of(
+        arrays(np.float32, shapes, elements=whole, fill=st.nothing()),
+        arrays(np.float32, shapes, elements=real),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=points(), min_samples=st.integers(1, 12))
+@example(rows=np.zeros((30, 3), np.float32), min_samples=4)
+@example(rows=np.array([[0.0], [1.0]], np.float32), min_samples=5)
+def test_tree_is_the_librarys_edge_by_edge(rows: Rows, min_samples: int) -> None:
+    tree = ours(rows, min_samples)
+    rank = max(1, min(min_samples, len(rows) - 1))
+    expected_cores = np.sort(all_distances(rows), axis=1)[:, rank]
+    np.testing.assert_allclose(tree.core_distances, expected_cores, rtol=1e-12)
+    np.testing.assert_array_equal(tree.edges, librarys(rows, tree.core_distances))
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=points(), min_samples=st.integers(1, 12))
+def test_weight_equals_that_of_the_full_reachability_matrix(rows: Rows, min_samples: int) -> None:
+    dense = mst_linkage_core(mutual_reachability(all_distances(rows), max(1, min_samples)))
+    assert ours(rows, min_samples).edges[:, 2].sum() == pytest.approx(dense[:, 2].sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(700, 40), (2000, 8)])
+def test_points_that_the_lists_do_not_connect(shape: tuple[int, int]) -> None:
+    # Clusters far apart and larger than the lists: every edge between them has to be searched for.
+    rng = np.random.default_rng(0)
+    centres = rng.normal(scale=50, size=(7, shape[1]))
+    rows = (centres[rng.integers(0, 7, shape[0])] + rng.normal(size=shape)).astype(np.float32)
+    tree = ours(rows, 5)
+    np.testing.assert_array_equal(tree.edges, librarys(rows, tree.core_distances))
+
+
+def test_points_far_from_the_origin_lose_no_precision() -> None:
+    # Squared float32 norms of 1e8 swallow distances of 1e-2: only float64 tells these points apart.
+    rng = np.random.default_rng(1)
+    rows = (np.float32(4096) + rng.integers(-8, 8, (120, 6)) * np.float32(2**-10)).astype(
+        np.float32
+    )
+    # Lists as float32 would have them: hardly better than chance.
+    careless = np.argsort(
+        (rows**2).sum(1)[:, None] + (rows**2).sum(1)[None, :] - 2 * rows @ rows.T, axis=1
+    )
+    graph = np.array([[q for q in row if q != p][:32] for p, row in enumerate(careless)])
+    tree = spanning_tree(rows, graph, 4)
+    np.testing.assert_array_equal(tree.core_distances, np.sort(all_distances(rows), axis=1)[:, 4])
+    np.testing.assert_array_equal(tree.edges, librarys(rows, tree.core_distances))
+
+
+def test_huge_and_tiny_coordinates_neither_overflow_nor_vanish() -> None:
+    rng = np.random.default_rng(2)
+    for scale in (1e-25, 1e25):
+        rows = (rng.normal(size=(90, 4)) * scale).astype(np.float32)
+        tree = ours(rows, 3)
+        assert np.isfinite(tree.edges).all()
+        assert (tree.edges[:, 2] > 0).all()
+        np.testing.assert_array_equal(tree.edges, librarys(rows, tree.core_distances))
+
+
+def test_core_distances_do_not_count_the_point_itself() -> None:
+    rows = np.array([[0.0], [1.0], [3.0], [7.0]], np.float32)
+    assert ours(rows, 1).core_distances.tolist() == [1.0, 1.0, 2.0, 4.0]
+    assert ours(rows, 2).core_distances.tolist() == [3.0, 2.0, 3.0, 6.0]
+    # More than there are: as many as there are, as in the library.
+    assert ours(rows, 99).core_distances.tolist() == [7.0, 6.0, 4.0, 7.0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=points())
+def test_filter_never_overstates_a_distance(rows: Rows) -> None:
+    ready = filtered(rows)
+    dots = ready.scaled @ ready.scaled.T
+    claimed = ready.low[:, None] + ready.low[None, :] - 2.0 * dots
+    true = (all_distances(rows) * ready.scale) ** 2
+    assert (claimed <= true * (1 + 1e-9)).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=points(), min_samples=st.integers(1, 6))
+def test_walk_over_ties_is_the_walk_over_all_pairs(rows: Rows, min_samples: int) -> None:
+    tree = ours(rows, min_samples)
+    ready = filtered(rows)
+    graph = knn(rows, n_neighbors_for(len(rows), min_samples))
+    lists = exact_neighbors(ready, graph, max(1, min(min_samples, len(rows) - 1)), never)
+    edges, weights = minimum_spanning_tree(ready, lists, tree.core_distances, never)
+    ties = tied_edges(ready, edges, weights, tree.core_distances, never, at_most=10**6)
+    assert ties is not None
+    walk = prim_over_edges(len(rows), *ties)
+    np.testing.assert_array_equal(walk, prim_over_points(rows, tree.core_distances, never))
+
+
+def test_equidistant_points_take_the_walk_over_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.eye(80, dtype=np.float32)
+    expected = ours(rows, 2).edges
+    walks = []
+
+    def counted(*args: object) -> NDArray[np.float64]:
+        walks.append(args)
+        return prim_over_points(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_TIES", 0)  # the 3,160 ties of these points are now too many
+    monkeypatch.setattr(module, "prim_over_points", counted)
+    np.testing.assert_array_equal(ours(rows, 2).edges, expected)
+    assert len(walks) == 1
+
+
+def test_a_tree_that_is_not_minimal_is_refused() -> None:
+    rows = np.array([[0.0], [1.0], [2.0]], np.float32)
+    edges = np.array([[0, 1], [0, 2]])
+    weights = np.array([distance(rows, 0, 1), distance(rows, 0, 2)])
+    with pytest.raises(ArithmeticError, match="not minimal"):
+        tied_edges(filtered(rows), edges, weights, np.zeros(3), never, at_most=100)
+
+
+def test_leaf_order_puts_the_heaviest_edge_of_a_path_between_its_ends() -> None:
+    edges = np.array([[0, 3], [1, 2], [3, 1]])
+    order, gaps = leaf_order(edges, np.array([1.0, 2.0, 5.0]))
+    assert order.tolist() == [0, 3, 1, 2]
+    assert gaps.tolist() == [0.0, 1.0, 5.0, 2.0]
+
+
+def test_poll_can_stop_the_work() -> None:
+    def stop() -> None:
+        raise TimeoutError("enough")
+
+    rows = np.random.default_rng(3).normal(size=(200, 4)).astype(np.float32)
+    with pytest.raises(TimeoutError, match="enough"):
+        spanning_tree(rows, knn(rows, n_neighbors_for(200, 5)), 5, poll=stop)

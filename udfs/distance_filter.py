@@ -1,0 +1,83 @@
+"""Distances decided in float64, and found by float32 matrix products.
+
+One matrix product gives a whole block of dot products, but only to float32's rounding. Here each
+comes with a proven error bound, so that it serves as a filter: it says which pairs cannot matter.
+The pairs that remain are computed in float64, one after another, and only those decide.
+
+Bounds: N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+# Half the distance from 1 to the next float32: the largest relative error of one rounding.
+FLOAT32_ROUNDOFF = 2.0**-24
+# A float64 sum of squares in any order is this close to any other order, for up to 10^6 dimensions.
+_FLOAT64_SLACK = 1e-9
+# A block of dot products takes at most this many float32 numbers (64 MiB).
+_BLOCK_NUMBERS = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class FilteredPoints:
+    """Points with what the filter needs.
+
+    For any two rows p, q:
+    `low[p] + low[q] - 2 * (scaled[p] @ scaled[q]) <= (scale * distance(rows, p, q)) ** 2`,
+    where the product may be summed by BLAS in float32 in any order.
+    """
+
+    rows: NDArray[np.float32]  # (n, d), as given: what float64 distances are computed from
+    scaled: NDArray[np.float32]  # (n, d), centred, and brought to norms of at most 1
+    low: NDArray[np.float64]  # (n,), squared norms of `scaled` less what rounding may take
+    scale: float  # a power of two, so that scaling rounds nothing
+
+    @property
+    def block_rows(self) -> int:
+        """How many rows may be multiplied with all points at once."""
+        return max(16, min(1024, _BLOCK_NUMBERS // max(1, len(self.rows))))
+
+
+def filtered(rows: NDArray[np.float32]) -> FilteredPoints:
+    """Prepares points, (n, d) float32 and finite, for filtering."""
+    rows = np.ascontiguousarray(rows, dtype=np.float32)
+    n, d = rows.shape
+    # Float32 rounds relative to the norms: close to the origin it rounds least.
+    centre = rows.mean(axis=0, dtype=np.float64)
+    squares = np.empty(n)
+    for start in range(0, n, 4096):
+        part = rows[start : start + 4096] - centre
+        squares[start : start + 4096] = np.einsum("ij,ij->i", part, part)
+    largest = float(np.sqrt(squares.max(initial=0.0)))
+    scale = 2.0 ** -np.ceil(np.log2(largest)) if largest > 0 else 1.0
+    scaled = np.empty_like(rows)
+    for start in range(0, n, 4096):
+        scaled[start : start + 4096] = (rows[start : start + 4096] - centre) * scale
+    # 2 |p||q| <= |p|^2 + |q|^2 splits the bound of the dot product, d roundings, over both points;
+    # 8 more cover the rounding of the centred rows, and 2^-120 what float32 flushes to zero.
+    slack = (d + 8) * FLOAT32_ROUNDOFF
+    low = squares * scale**2 * (1.0 - slack) - d * 2.0**-120
+    return FilteredPoints(rows, scaled, low, float(scale))
+
+
+@njit(cache=True, nogil=True)
+def distance(rows: NDArray[np.float32], p: int, q: int) -> float:
+    """The Euclidean distance of two rows.
+
+    Summed in float64 in the order of the columns, as scikit-learn's and hdbscan's trees do: the
+    results are equal to the last bit, and so are the ties.
+    """
+    total = 0.0
+    for i in range(rows.shape[1]):
+        difference = np.float64(rows[p, i]) - np.float64(rows[q, i])
+        total += difference * difference
+    return float(np.sqrt(total))
+
+
+@njit(cache=True, nogil=True)
+def reach(distance: float, scale: float) -> float:
+    """What a pair's lower bound must not exceed for the pair to be this close, or closer."""
+    return (distance * scale) ** 2 * (1.0 + _FLOAT64_SLACK)

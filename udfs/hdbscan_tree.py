@@ -1,0 +1,77 @@
+"""From a spanning tree to clusters, by the hdbscan library's own code."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsql.udfs.spanning_tree import SpanningTree
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """A flat clustering of n points; all arrays are (n,)."""
+
+    labels: NDArray[np.int64]  # -1 is noise
+    probabilities: NDArray[np.float64]  # strength of membership, 0 for noise
+    outlier_scores: NDArray[np.float64]  # GLOSH: 0 in the heart of a cluster, towards 1 far outside
+    birth_lambdas: NDArray[
+        np.float64
+    ]  # of the point's cluster: 1 / distance it split off at; NaN: noise
+
+
+def cut(
+    tree: SpanningTree,
+    *,
+    min_cluster_size: int,
+    cluster_selection_method: str = "eom",
+    cluster_selection_epsilon: float = 0.0,
+) -> Clustering:
+    """Cuts the tree into clusters of at least min_cluster_size points.
+
+    The parameters are hdbscan.HDBSCAN's, and so are the results.
+    """
+    from hdbscan._hdbscan_linkage import label
+    from hdbscan._hdbscan_tree import outlier_scores
+    from hdbscan.hdbscan_ import _tree_to_labels
+
+    # The library's very sort: it is unstable, so that only the same call gives the same order.
+    hierarchy = label(tree.edges[np.argsort(tree.edges.T[2]), :])
+    # Clusters that are duplicates of one point live to lambda = inf; the library subtracts those.
+    with np.errstate(invalid="ignore"):
+        labels, probabilities, _, condensed, _ = _tree_to_labels(
+            None,
+            hierarchy,
+            min_cluster_size,
+            cluster_selection_method=cluster_selection_method,
+            cluster_selection_epsilon=float(cluster_selection_epsilon),
+        )
+        scores = outlier_scores(condensed)
+    return Clustering(labels, probabilities, scores, _birth_lambdas(condensed, labels))
+
+
+def _birth_lambdas(condensed: NDArray[np.void], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The lambda at which each point's cluster split off from its parent.
+
+    A selected cluster is the node of the condensed tree that holds all its points and no others:
+    the only one above them with as many points.
+    """
+    n = len(labels)
+    sizes = np.bincount(labels[labels >= 0])
+    is_node = condensed["child"] >= n
+    node_parent = dict(zip(condensed["child"][is_node], condensed["parent"][is_node], strict=True))
+    node_size = dict(
+        zip(condensed["child"][is_node], condensed["child_size"][is_node], strict=True)
+    )
+    node_lambda = dict(
+        zip(condensed["child"][is_node], condensed["lambda_val"][is_node], strict=True)
+    )
+    point_parent = np.empty(n, dtype=np.int64)
+    point_parent[condensed["child"][~is_node]] = condensed["parent"][~is_node]
+    births = np.empty(len(sizes))
+    for cluster, size in enumerate(sizes):
+        node = point_parent[np.flatnonzero(labels == cluster)[0]]
+        while node_size[node] != size:
+            node = node_parent[node]
+        births[cluster] = node_lambda[node]
+    return np.where(labels >= 0, np.append(births, np.nan)[labels], np.nan)
