@@ -15,7 +15,9 @@ demo: $(VENV)/core.installed
 test: $(VENV)/test.installed
 	$(BIN)/python -m pytest
 
+# The strict install links file by file: renewed first, so that new files are checked, too.
 lint: $(VENV)/test.installed
+	$(INSTALL) --no-deps -e .
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import connection, dbapi
 
+Insert = Callable[[dbapi.Connection, int, list[bytes]], None]
+BATCH = 1000  # rows in one transaction
 SIZES = (4096, 16384, 32768, 65536)
 
 
@@ -37,18 +40,31 @@ def insert_items(db: dbapi.Connection, n: int) -> None:
         )
 
 
-def insert_vectors(db: dbapi.Connection, blobs: list[bytes]) -> None:
+def fill_space(db: dbapi.Connection, blobs: list[bytes], insert: Insert) -> None:
     db.execute(
         "insert into spaces (id, name, kind, dimensions, metric) values (1, 's', 'embedding', ?, 'l2')",
         (len(blobs[0]) // 4,),
     )
     db.commit()
-    for start in range(0, len(blobs), 1000):
+    for start in range(0, len(blobs), BATCH):
         with db:
-            db.executemany(
-                "insert into vectors (space_id, item_id, vector) values (1, ?, ?)",
-                list(enumerate(blobs[start : start + 1000], start + 1)),
-            )
+            insert(db, start + 1, blobs[start : start + BATCH])
+
+
+def many_a_statement(db: dbapi.Connection, first: int, blobs: list[bytes]) -> None:
+    insert_vectors(db, 1, None, list(enumerate(blobs, first)))
+
+
+def one_a_statement(db: dbapi.Connection, first: int, blobs: list[bytes]) -> None:
+    db.executemany(
+        "insert into vectors (space_id, item_id, vector) values (1, ?, ?)",
+        list(enumerate(blobs, first)),
+    )
+
+
+def delete_vectors(db: dbapi.Connection) -> None:
+    with db:
+        db.execute("delete from spaces")
 
 
 def small_commits(db: dbapi.Connection, n: int) -> None:
@@ -98,7 +114,9 @@ def measure(n: int, dimensions: int, rounds: int) -> dict[int, dict[str, float]]
                 db = build(path, size)
                 steps: dict[str, Callable[[], None]] = {
                     "insert items": lambda db=db: insert_items(db, n),
-                    "insert vectors": lambda db=db: insert_vectors(db, blobs),
+                    "insert row by row": lambda db=db: fill_space(db, blobs, one_a_statement),
+                    "delete a space": lambda db=db: delete_vectors(db),
+                    "insert vectors": lambda db=db: fill_space(db, blobs, many_a_statement),
                     "read all vectors": lambda db=db: read_all(db, n, dimensions),
                     "5,000 look-ups": lambda db=db: look_ups(db, ids),
                     "500 small commits": lambda db=db: small_commits(db, 500),

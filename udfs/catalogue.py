@@ -218,4 +218,9 @@ def _callable(
 
         return None, step, final
 
-    return {"scalar": call, "table": rows, "aggregate": new_aggregate}[function.kind]
+    by_kind: dict[Kind, Callable[..., Any]] = {
+        "scalar": call,
+        "table": rows,
+        "aggregate": new_aggregate,
+    }
+    return by_kind[function.kind]

@@ -12,8 +12,10 @@ import sqlite_vec
 from nearsql import migrations
 from nearsql.udfs import catalogue, dbapi
 
-# The page size of new files: see docs/design/page_size.md for the measurement behind it.
+# The page size of new files, and the page cache that goes with it (SQLite's 2 MB would be 31 pages).
+# Large pages read vectors 2-3x faster than 4 KiB ones: docs/design/page_size.md has the measurement.
 PAGE_SIZE = 65536
+CACHE_KIB = 65536
 
 
 class PendingMigrations(UserWarning):
@@ -85,6 +87,7 @@ def prepare(connection: dbapi.Connection) -> None:
     raw = connection.apsw
     if migrations.file_state(connection).state != "foreign":
         raw.pragma("foreign_keys", True)
+        raw.pragma("cache_size", -CACHE_KIB)
         # A hostile file's views and triggers must not call functions with side effects.
         raw.pragma("trusted_schema", False)
         # A misspelt "column" is an error, not a text.

@@ -16,8 +16,8 @@ from nearsql.migrations import file_state
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import prepare
 
-sqlite_utils.db.sqlite3 = dbapi
-sqlite_utils.utils.sqlite3 = dbapi
+sqlite_utils.db.sqlite3 = dbapi  # type: ignore[attr-defined]
+sqlite_utils.utils.sqlite3 = dbapi  # type: ignore[attr-defined]
 
 
 @hookimpl
@@ -25,7 +25,7 @@ def register_commands(cli: Any) -> None:
     """Called while sqlite_utils.cli is imported: the moment to change its sqlite3, too."""
     import sqlite_utils.cli
 
-    sqlite_utils.cli.sqlite3 = dbapi
+    sqlite_utils.cli.sqlite3 = dbapi  # type: ignore[attr-defined]
 
 
 @hookimpl

@@ -8,13 +8,18 @@ from nearsql.pipeline.console import say, table
 from nearsql.pipeline.output import FORMATS, write_rows
 from nearsql.udfs.connection import open_database
 
-LIST_SQL = """
+LIST_SQL = """\
 select r.id, r.kind, coalesce(m.name, '') as model,
        coalesce((select group_concat(i.name, ', ') from run_inputs i where i.run_id = r.id), '')
            as inputs,
        r.status, r.seed, r.counts_json, round(r.duration_ms / 1000, 2) as seconds, r.started_at
 from runs r left join models m on m.id = r.model_id
 order by r.id
+"""
+
+LINEAGE_SQL = """\
+select ancestor_run_id, ancestor_kind, relation, depth
+from run_lineage where run_id = ? order by depth, ancestor_run_id
 """
 
 
@@ -39,11 +44,7 @@ def command(file: str, run: int | None, format_: str) -> None:
         click.echo(f"{name}: {'' if value is None else value}")
     for title, sql in (
         ("read", "select kind, name, generation, rows from run_inputs where run_id = ?"),
-        (
-            "stands on",
-            "select ancestor_run_id, ancestor_kind, relation, depth from run_lineage"
-            " where run_id = ? order by depth, ancestor_run_id",
-        ),
+        ("stands on", LINEAGE_SQL),
         ("could not do", "select stage, item_id, uri, message from item_errors where run_id = ?"),
     ):
         cursor = db.execute(sql, (run,))

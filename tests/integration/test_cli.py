@@ -95,7 +95,12 @@ def test_a_closed_pipe_is_quiet(database: Path) -> None:
 def test_parameters_and_standard_input(database: Path) -> None:
     query = "select :a + 1 as a, typeof(:b) as b, typeof(:c) as c"
     out = nearsql(
-        "sql", database, "-", "--json", *["-p", "a", "41", "-p", "b", "nan", "-p", "c", "1e3"], stdin=query
+        "sql",
+        database,
+        "-",
+        "--json",
+        *["-p", "a", "41", "-p", "b", "nan", "-p", "c", "1e3"],
+        stdin=query,
     ).stdout
     assert json.loads(out) == [{"a": 42, "b": "text", "c": "real"}]
 
@@ -203,7 +208,7 @@ def test_a_failed_step_leaves_the_file_at_the_step_before(
 
 
 def test_help_lists_every_command_as_it_describes_itself() -> None:
-    for name, (_, line) in cli.COMMANDS.items():
+    for name in cli.COMMANDS:
         done = nearsql(name, "--help")
         assert done.returncode == 0, done.stderr
     listing = nearsql("--help").stdout

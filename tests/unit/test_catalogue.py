@@ -67,7 +67,7 @@ def test_functions_that_read_are_refused_in_views(db: dbapi.Connection) -> None:
 def test_a_file_without_our_tables_is_a_sentence() -> None:
     db = dbapi.connect(":memory:")
     prepare(db)
-    with pytest.raises(sqlite3.OperationalError, match="knn: .* is not a nearsql database: run"):
+    with pytest.raises(sqlite3.OperationalError, match=r"^knn: .* is not a nearsql database: run"):
         db.execute("select * from knn('s', 1, 10)")
 
 
