@@ -1,0 +1,59 @@
+"""`nearsql embed`: a vector for every item, in a space."""
+
+from contextlib import closing
+from typing import Any
+
+import click
+
+from nearsql.pipeline.commands.ingest import show_problems
+from nearsql.pipeline.console import summary
+from nearsql.udfs.connection import open_database
+
+
+@click.command("embed")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--model", required=True, help="pixels (images) or tfidf (texts).")
+@click.option("--collection", metavar="NAME", help="Only the items of this one.")
+@click.option(
+    "--space", metavar="NAME", help="Default: COLLECTION/MODEL, or MODEL without a collection."
+)
+@click.option("--size", type=int, help="pixels: width and height that images are scaled to; 16.")
+@click.option("--dimensions", type=int, help="tfidf: at most that many; 128.")
+@click.option("--max-features", type=int, help="tfidf: the most frequent words to keep; 20000.")
+@click.option("--seed", type=int, help="tfidf: of the randomised decomposition; 0.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
+def command(file: str, model: str, **options: Any) -> None:
+    """Give every image or text of FILE a vector in a space, which is made when it is not there.
+
+    Only items without a vector are encoded, so that an interrupted run is finished by running it
+    again, and new items are measured with the same ruler as the old ones.
+
+    \b
+      nearsql embed photos.db --model pixels --collection birds
+      nearsql embed reviews.db --model tfidf --dimensions 64
+    """
+    from nearsql.pipeline.embed import embed
+
+    with closing(open_database(file)) as db:
+        result = embed(db, model, **options, quiet=False)
+        counts = result.counts
+        facts = {name.replace("_", " "): n for name, n in counts.items() if n}
+        knn = f"nearsql sql {file} \"select * from knn('{result.space}', {{}}, 10)\""
+        first = db.execute(
+            "select v.item_id from vectors v join spaces s on s.id = v.space_id"
+            " where s.name = ? order by v.item_id limit 1",
+            (result.space,),
+        ).fetchone()
+        next_step = knn.format(first[0]) if first else None
+        if result.run_id is None:
+            title = f"nothing to do: the space {result.space!r} has a vector of every item"
+            if counts["left_out"]:
+                title += " that the model can do anything with"
+            summary(title, facts, next_step=next_step)
+            return
+        show_problems(db, file, result.run_id)
+        summary(
+            f"run {result.run_id}: the space {result.space!r} has {result.dimensions} dimensions",
+            facts,
+            next_step=next_step,
+        )

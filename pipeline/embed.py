@@ -1,0 +1,251 @@
+"""Embed: a vector for every item, by a model, into a space.
+
+    embed(db, "pixels", collection="digits")        # fills the space digits/pixels
+
+Work to do is a query: the items that have no vector in the space yet. Each batch is written in one
+transaction, so that a killed run loses at most the batch under way and the next one does the rest.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from nearsql.pipeline import images
+from nearsql.pipeline.console import UserError, progress, say
+from nearsql.pipeline.embed_spaces import (
+    Target,
+    check_same,
+    create_space,
+    find_target,
+    read_model,
+    save_model,
+)
+from nearsql.pipeline.encode_items import Encoded, encode_items
+from nearsql.pipeline.encoders import Encoder, check_options, find_module
+from nearsql.pipeline.item_contents import Items
+from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.runs import Run, RunInput, hash_rows, immediate, run
+from nearsql.udfs import dbapi
+
+BATCH_SIZE = 256
+
+# Shorter work needs no forecast.
+_SECONDS_WORTH_SAYING = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedResult:
+    """How an embedding went. run_id is None when there was nothing to do: then no run was made.
+
+    counts: vectors written and errors, in this run; already: items that had a vector before;
+    left_out: items that the model could do nothing with in an earlier run, and that were not retried.
+    """
+
+    run_id: int | None
+    space: str
+    dimensions: int
+    counts: dict[str, int | float] = field(default_factory=dict)
+
+
+def embed(
+    db: dbapi.Connection,
+    model: str,
+    *,
+    collection: str | None = None,
+    space: str | None = None,
+    batch_size: int = BATCH_SIZE,
+    size: int | None = None,
+    dimensions: int | None = None,
+    max_features: int | None = None,
+    seed: int | None = None,
+    quiet: bool = True,
+) -> EmbedResult:
+    """Gives every item of the model's kind a vector in a space, which is made when it is not there.
+
+    model: a name in `encoders.MODULES`. collection: default, all. space: default, the model's name,
+    behind that of the collection if one is given. size (pixels), dimensions, max_features and seed
+    (tfidf) are the models' options; one that is None takes the space's own, or the model's default.
+
+    An item that cannot be read or encoded becomes an `item_errors` row. Content that the model can do
+    nothing with is not tried again; a file that cannot be read is, by the next run. Raises UserError
+    when there is nothing to embed, or the space was made in another way.
+    """
+    module = find_module(model)
+    given = {"size": size, "dimensions": dimensions, "max_features": max_features, "seed": seed}
+    asked = check_options(model, module, given)
+    if batch_size < 1:
+        raise UserError(f"the batch size must be at least 1, not {batch_size}")
+    items = Items(db, module.KIND, collection)
+    _check_items(items, model, module.KIND, collection)
+    space = space or (f"{collection}/{model}" if collection else model)
+
+    target = find_target(db, space)
+    item_ids = _items_to_do(db, module.KIND, collection, target)
+    counts: dict[str, int | float] = {"vectors": 0, "errors": 0}
+    started = time.perf_counter()
+    if target is None:
+        options = {**module.OPTIONS, **asked}
+        module.check(model, options)
+        if not quiet and module.KIND == "text":
+            say(f"fitting {model} to {len(items):,} texts")
+        fitted = module.fit(model, space, options, items)
+        encoder = module.load(fitted)
+        model_id = save_model(db, fitted)
+    else:
+        check_same(target, model, asked)
+        counts |= _counts_before(db, items, collection, target, len(item_ids))
+        if not item_ids:
+            return EmbedResult(None, space, target.dimensions, counts)
+        fitted, model_id = target.model, target.model_id
+        encoder = target.load(module)
+    fit_ms = (time.perf_counter() - started) * 1000
+    parameters = {
+        "model": model,
+        "space": space,
+        "collection": collection,
+        "batch_size": batch_size,
+        "model_parameters": fitted.parameters,
+    }
+    with run(
+        db,
+        "embed",
+        parameters=parameters,
+        seed=fitted.parameters["options"].get("seed"),
+        model_id=model_id,
+        inputs=[RunInput("collection", name, rows=n) for name, n in items.by_collection().items()],
+        packages=module.PACKAGES,
+    ) as current:
+        current.counts.update(counts)
+        current.timings["fit" if target is None else "load"] = round(fit_ms, 3)
+        if target is None:
+            target = create_space(current, space, model_id, fitted, encoder)
+        with images.quiet_decoders():
+            _fill(current, target, encoder, item_ids, module.KIND, batch_size, quiet)
+        current.result_sha256 = hash_rows(
+            db.execute(
+                "select item_id, vector from vectors where run_id = ? and space_id = ?"
+                " order by item_id",
+                (current.id, target.space_id),
+            )
+        )
+    return EmbedResult(current.id, space, target.dimensions, current.counts)
+
+
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
+    """Encodes again the items that the recorded run wrote, and hashes the vectors as it did."""
+    assert recorded.model_id is not None  # embed runs have one
+    module = find_module(recorded.parameters["model"])
+    encoder = module.load(read_model(db, recorded.model_id))
+    ids = [
+        item_id
+        for (item_id,) in db.execute(
+            "select item_id from vectors where run_id = ? order by item_id", (recorded.id,)
+        )
+    ]
+
+    def rows() -> Iterator[tuple[int, bytes]]:
+        batch_size = recorded.parameters["batch_size"]
+        for batch in encode_items(db, encoder, ids, module.KIND, batch_size):
+            for item in batch:
+                if item.problem is not None:
+                    raise CannotReplay(f"item {item.item_id} ({item.uri}): {item.problem}")
+                yield item.item_id, item.vector
+
+    with images.quiet_decoders():
+        return hash_rows(rows())
+
+
+def _check_items(items: Items, model: str, kind: str, collection: str | None) -> None:
+    """Raises UserError when there is nothing for the model, saying what there is."""
+    if len(items):
+        return
+    there_are = items.collections()
+    if not there_are:
+        raise UserError("this database has no items yet: run `nearsql ingest` first")
+    listed = ", ".join(f"{name!r} ({n:,} {item_kind}s)" for name, item_kind, n in there_are[:10])
+    where = "this database" if collection is None else f"the collection {collection!r}"
+    raise UserError(
+        f"{where} has no {kind}s, which {model} is for: the collections are {listed}"
+        + (", ..." if len(there_are) > 10 else "")
+    )
+
+
+def _items_to_do(
+    db: dbapi.Connection, kind: str, collection: str | None, target: Target | None
+) -> list[int]:
+    """The ids of the items that the space lacks: all of them, while there is no space."""
+    sql = files(__package__ or "").joinpath("items_to_embed.sql").read_text("utf-8")
+    values = {
+        "kind": kind,
+        "collection": collection,
+        "space_id": target.space_id if target else None,
+        "space": target.name if target else None,
+    }
+    return [item_id for (item_id,) in db.execute(sql, values)]
+
+
+def _counts_before(
+    db: dbapi.Connection, items: Items, collection: str | None, target: Target, n_to_do: int
+) -> dict[str, int | float]:
+    """How the items stand to a space that was there before the run."""
+    (already,) = db.execute(
+        "select count(*) from vectors v join items i on i.id = v.item_id"
+        " where v.space_id = ? and (? is null or i.collection = ?)",
+        (target.space_id, collection, collection),
+    ).fetchone()
+    return {"already": already, "left_out": len(items) - already - n_to_do}
+
+
+def _fill(
+    current: Run,
+    target: Target,
+    encoder: Encoder,
+    item_ids: list[int],
+    kind: str,
+    batch_size: int,
+    quiet: bool,
+) -> None:
+    """Encodes the items and writes each batch in a transaction of its own."""
+    if not quiet:
+        size = 4 * target.dimensions * len(item_ids)
+        say(f"embedding {len(item_ids):,} {kind}s: {_bytes(size)} of vectors")
+    batches = encode_items(current.db, encoder, item_ids, kind, batch_size)
+    started = time.perf_counter()
+    first = next(batches, [])
+    _write(current, target, first)
+    seconds = (time.perf_counter() - started) * (len(item_ids) / max(1, len(first)) - 1)
+    if not quiet and seconds > _SECONDS_WORTH_SAYING:
+        say(f"that takes about {_duration(seconds)} here")
+    with progress("embedding", len(item_ids), quiet=quiet) as bar:
+        bar.advance(len(first))
+        for batch in batches:
+            _write(current, target, batch)
+            bar.advance(len(batch))
+
+
+def _write(current: Run, target: Target, batch: list[Encoded]) -> None:
+    with current.timed("write"), immediate(current.db):
+        for item in batch:
+            if item.problem is not None:
+                current.item_error(item.stage, item.problem, item_id=item.item_id, uri=item.uri)
+                continue
+            # Another process may have filled the same space meanwhile: what is there stays.
+            written = current.db.execute(
+                "insert into vectors (space_id, item_id, run_id, vector) values (?, ?, ?, ?)"
+                " on conflict (space_id, item_id) do nothing",
+                (target.space_id, item.item_id, current.id, item.vector),
+            ).rowcount
+            current.counts["vectors"] += written
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"

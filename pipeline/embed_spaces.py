@@ -1,0 +1,125 @@
+"""The space that an embedding run fills, and the model that measures in it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nearsql.pipeline.console import UserError
+from nearsql.pipeline.encoders import Encoder, EncoderModule, Model
+from nearsql.pipeline.model_arrays import load_arrays, save_arrays
+from nearsql.pipeline.runs import Run, immediate
+from nearsql.udfs import dbapi
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A space with the model it was made with."""
+
+    space_id: int
+    name: str
+    dimensions: int
+    metric: str
+    model_id: int
+    model: Model
+
+    def load(self, module: EncoderModule) -> Encoder:
+        """The model's encoder. Raises UserError when it does not measure as the space says."""
+        try:
+            encoder = module.load(self.model)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"the model {self.model.name!r} cannot be loaded: {error}") from error
+        if (encoder.dimensions, encoder.metric) != (self.dimensions, self.metric):
+            raise UserError(
+                f"the space {self.name!r} has {self.dimensions} dimensions and the metric"
+                f" {self.metric}, but its model {self.model.name!r} gives {encoder.dimensions} and"
+                f" {encoder.metric}: give another name with --space"
+            )
+        return encoder
+
+
+def find_target(db: dbapi.Connection, space: str) -> Target | None:
+    """The space of that name with its model, if there is one. Raises UserError if it has no model."""
+    row = db.execute(
+        "select id, dimensions, metric, model_id from spaces where name = ?", (space,)
+    ).fetchone()
+    if row is None:
+        return None
+    space_id, dimensions, metric, model_id = row
+    if model_id is None:
+        raise UserError(
+            f"the space {space!r} was not made by a model: give another name with --space"
+        )
+    return Target(space_id, space, dimensions, metric, model_id, read_model(db, model_id))
+
+
+def read_model(db: dbapi.Connection, model_id: int) -> Model:
+    """The model of that id, with what it learned."""
+    name, family, parameters = db.execute(
+        "select name, family, parameters_json from models where id = ?", (model_id,)
+    ).fetchone()
+    return Model(name, family, json.loads(parameters), load_arrays(db, model_id))
+
+
+def check_same(target: Target, model: str, asked: Mapping[str, int]) -> None:
+    """Raises UserError, naming what differs, when the space was made in another way than is asked now.
+
+    Options that are not asked for follow the space.
+    """
+    made_by = target.model.parameters.get("model")
+    if made_by != model:
+        raise UserError(
+            f"the space {target.name!r} was made by {target.model.name}, not by {model}:"
+            " give another name with --space"
+        )
+    options = target.model.parameters.get("options", {})
+    for option, value in asked.items():
+        if options.get(option) != value:
+            flag = "--" + option.replace("_", "-")
+            raise UserError(
+                f"the space {target.name!r} was made with {flag} {options.get(option)}, not {value}:"
+                f" give another name with --space, or leave {flag} out to add to it"
+            )
+
+
+def save_model(db: dbapi.Connection, model: Model) -> int:
+    """Writes a model with its arrays, and gives its id.
+
+    A model that learned nothing is the same in every space, and is written once. One that was fitted
+    gets a name of its own, since the older fits of that name still explain the runs they made.
+    """
+    find = "select id, parameters_json from models where name = ?"
+    with immediate(db):
+        name, number = model.name, 1
+        while (row := db.execute(find, (name,)).fetchone()) is not None:
+            model_id, parameters = row
+            if not model.arrays:
+                if json.loads(parameters) != model.parameters:
+                    raise UserError(
+                        f"this database has another model called {name!r}, with the parameters"
+                        f" {parameters}"
+                    )
+                return int(model_id)
+            number += 1
+            name = f"{model.name}#{number}"
+        new_id = db.execute(
+            "insert into models (name, family, parameters_json) values (?, ?, ?)",
+            (name, model.family, json.dumps(model.parameters, sort_keys=True)),
+        ).lastrowid
+        assert new_id is not None
+        save_arrays(db, new_id, model.arrays)
+    return new_id
+
+
+def create_space(run: Run, space: str, model_id: int, model: Model, encoder: Encoder) -> Target:
+    """Makes the run's space. Raises UserError when another process was quicker."""
+    db = run.db
+    with immediate(db):
+        if find_target(db, space) is not None:
+            raise UserError(f"another process has just made the space {space!r}: run this again")
+        space_id = db.execute(
+            "insert into spaces (name, kind, model_id, run_id, dimensions, metric)"
+            " values (?, 'embedding', ?, ?, ?, ?)",
+            (space, model_id, run.id, encoder.dimensions, encoder.metric),
+        ).lastrowid
+        assert space_id is not None
+    return Target(space_id, space, encoder.dimensions, encoder.metric, model_id, model)

@@ -1,0 +1,94 @@
+"""`pixels`: an image's grey values, scaled down; the plain ruler that needs no model at all.
+
+Good for images that are alike in layout, such as scanned digits, and for finding near-duplicates.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nearsql.pipeline import images
+from nearsql.pipeline.console import UserError
+from nearsql.pipeline.encoders import Batch, CannotEncode, Columns, Corpus, Kind, Model, Vectors
+from nearsql.udfs.spaces import Metric
+
+KIND: Kind = "image"
+FAMILY = "pixels"
+OPTIONS = {"size": 16}
+PACKAGES = ("pillow",)
+
+# 256 x 256 grey values: beyond that a vector says no more and takes a quarter of a megabyte.
+LARGEST_SIZE = 256
+
+
+def check(name: str, options: Mapping[str, int]) -> None:
+    """Raises UserError for a size that makes no sense."""
+    if name != "pixels":
+        raise UserError(f"there is no model {name!r}: it is called pixels, and its size is --size")
+    if not 1 <= options["size"] <= LARGEST_SIZE:
+        raise UserError(f"--size must be from 1 to {LARGEST_SIZE}, not {options['size']}")
+
+
+def fit(name: str, space: str, options: Mapping[str, int], corpus: Corpus) -> Model:
+    """The model of this size; nothing is learned from the corpus."""
+    parameters = {"model": "pixels", "options": dict(options), "mode": "L", "resampling": "box"}
+    return Model(f"pixels:{options['size']}", FAMILY, parameters)
+
+
+def load(model: Model) -> "PixelsEncoder":
+    """The encoder of the model's size."""
+    return PixelsEncoder(int(model.parameters["options"]["size"]))
+
+
+class PixelsEncoder:
+    """Grey values from 0 to 1 of size x size pixels, row by row."""
+
+    metric: Metric = "l2"
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.dimensions = size * size
+
+    def prepare(self, content: bytes | str) -> Vectors:
+        """The vector of one image. The aspect ratio is not kept: all of the image counts."""
+        assert isinstance(content, bytes)
+        try:
+            image = images.upright(content)
+        except (images.NotAnImage, images.UnreadableImage) as error:
+            raise CannotEncode(str(error)) from error
+        grey = _grey(image)
+        if grey.size != (self.size, self.size):
+            # Each new pixel is the mean of the area it covers.
+            grey = grey.resize((self.size, self.size), Image.Resampling.BOX)
+        return (np.asarray(grey, dtype=np.float32) / 255).ravel()
+
+    def __call__(self, batch: Batch) -> Columns:
+        prepared: Any = batch["prepared"]
+        vectors = np.asarray(prepared, dtype=np.float32).reshape(len(prepared), self.dimensions)
+        return {
+            "item_id": batch["item_id"],
+            "vector": vectors,
+            "problem": [None] * len(prepared),
+        }
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """The image in 8-bit grey; what is transparent is shown on white, as on a page."""
+    if image.has_transparency_data:
+        page = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(page, image.convert("RGBA")).convert("L")
+    if image.mode.startswith("I"):
+        return _from_16_bits(image)
+    if image.mode == "F":
+        raise CannotEncode("its pixels are floating-point numbers, of which none is known as white")
+    return image if image.mode == "L" else image.convert("L")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """65535 is white; Pillow's own conversion to 8 bits would clip instead of scale."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise CannotEncode("it has pixel values outside 0 to 65535, so that its white is not known")
+    return Image.fromarray(np.rint(values / np.float32(257)).astype(np.uint8))

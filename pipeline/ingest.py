@@ -1,0 +1,25 @@
+"""Ingest: images from a folder or from memory, texts from a table, into a collection.
+
+The SHA-256 of an image's bytes, or of a text as UTF-8, is what makes an item: the same bytes are one
+item of a collection, and ingesting again adds only what is new.
+"""
+
+from nearsql.pipeline import ingest_images as from_folders
+from nearsql.pipeline import ingest_texts as from_tables
+from nearsql.pipeline.ingest_images import ingest_image_bytes, ingest_images
+from nearsql.pipeline.ingest_texts import ingest_texts
+from nearsql.pipeline.ingest_writer import IngestResult
+from nearsql.pipeline.replay import RecordedRun
+from nearsql.udfs import dbapi
+
+__all__ = ["IngestResult", "ingest_image_bytes", "ingest_images", "ingest_texts", "recompute"]
+
+
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
+    """What a recorded ingest would bring now, hashed as it was then; for `nearsql replay`.
+
+    Raises CannotReplay when its sources are gone, changed, or were never on disk.
+    """
+    if recorded.parameters["source_kind"] in ("folder", "memory"):
+        return from_folders.recompute(db, recorded)
+    return from_tables.recompute(db, recorded)
