@@ -11,7 +11,7 @@ convention); l2 = the Euclidean distance; ip = minus the inner product.
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -53,19 +53,19 @@ def nearest(
     k: int,
     *,
     subset: Ids | None = None,
-    exclude: Ids | None = None,
+    exclude: Ids | Sequence[int | None] | None = None,
     poll: Callable[[], None] | None = None,
 ) -> tuple[Ids, Distances]:
     """The k nearest rows of each query, as (ids, distances), both (m, k') and ordered by (distance, id).
 
     queries: (m, d), cast to float32. subset: search only these item ids (those not in the space are
-    ignored). exclude: (m,), one item id for each query that it must not find. poll is called between
+    ignored). exclude: (m,), for each query the item id that it must not find, or None. poll is called between
     blocks of the computation. k' is min(k, rows searched); a query whose excluded item is among them may
     have one neighbour less than the others: that place holds id -1 at distance inf.
     """
     rows = None if subset is None else matrix.positions(subset)
     search = _search(matrix, rows)
-    left_out = None if exclude is None else search.places_of(np.asarray(exclude, np.int64))
+    left_out = None if exclude is None else search.places_of(exclude)
     places, distances = search.nearest(np.asarray(queries, np.float32), k, left_out, poll)
     ids = matrix.ids if rows is None else matrix.ids[rows]
     found = np.where(places >= 0, ids[places], -1) if len(ids) else places
@@ -159,12 +159,14 @@ class _Search:
         self.relative_error += float(inverse.max(initial=0.0)) * self.dimensions * _TINY
         self.inverse_norms = inverse.astype(np.float32)
 
-    def places_of(self, ids: Ids) -> Ids:
-        """The places of item ids, -1 for those not searched."""
+    def places_of(self, ids: Ids | Sequence[int | None]) -> Ids:
+        """The places of item ids, -1 for None and for those not searched."""
         if not self.n:
             return np.full(len(ids), -1, np.int64)
-        places = np.minimum(np.searchsorted(self.ids, ids), self.n - 1)
-        return np.where(self.ids[places] == ids, places, -1)
+        given = np.array([i is not None for i in ids], np.bool_)
+        wanted = np.array([0 if i is None else i for i in ids], np.int64)
+        places = np.minimum(np.searchsorted(self.ids, wanted), self.n - 1)
+        return np.where(given & (self.ids[places] == wanted), places, -1)
 
     def nearest(
         self,

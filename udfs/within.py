@@ -1,0 +1,97 @@
+"""Which items a search is limited to: the `within` argument of the table-valued functions."""
+
+import json
+import re
+from typing import Any, cast
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsql.udfs.arguments import shown
+from nearsql.udfs.errors import SqlFunctionError
+
+_COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*.*?(\*/|$)", re.DOTALL)
+_QUESTION = re.compile(r"(select|with|values)\b", re.IGNORECASE)
+
+
+def item_ids(db: apsw.Connection, within: Any) -> NDArray[np.int64] | None:
+    """The item ids that `within` names, unsorted and as often as named; None for NULL: no limit.
+
+    within: a SELECT (or WITH, VALUES) whose first column are item ids, or a JSON array of them. The
+    SELECT sees what the calling statement sees, its transaction's changes included.
+    """
+    if within is None:
+        return None
+    if not isinstance(within, str) or not within.strip():
+        raise SqlFunctionError(
+            f"within must be a SELECT of item ids or a JSON array of them, not {shown(within)}"
+        )
+    if within.lstrip().startswith("["):
+        values = json_array("within", within)
+    else:
+        values = [row[0] for row in select("within", db, within)]
+    return as_ids("within", values)
+
+
+def as_ids(name: str, values: list[Any]) -> NDArray[np.int64]:
+    """The values as item ids, refusing the first that is not a whole number."""
+    for value in values:
+        if type(value) is not int or not -(2**63) <= value < 2**63:
+            raise SqlFunctionError(
+                f"{name} must give item ids (whole numbers), and gave {shown(value)}"
+            )
+    return np.array(values, np.int64)
+
+
+def json_array(name: str, text: str) -> list[Any]:
+    """The JSON array in a text."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise SqlFunctionError(f"{name} is not valid JSON: {error}") from None
+    if not isinstance(found, list):
+        raise SqlFunctionError(f"{name} must be a JSON array, not {shown(text)}")
+    return found
+
+
+def select(name: str, db: apsw.Connection, sql: str) -> list[tuple[Any, ...]]:
+    """The rows of one read-only SELECT, WITH or VALUES statement, run on the same connection.
+
+    Anything else is refused before its first step: it may come from somebody who may only read.
+    """
+    if not _QUESTION.match(_without_leading_comments(sql)):
+        raise SqlFunctionError(
+            f"{name} must begin with SELECT, WITH or VALUES, or be a JSON array, not {shown(sql)}"
+        )
+    refusal = ""
+    statements = 0
+
+    def check(cursor: apsw.Cursor, statement: str, bindings: Any) -> bool:
+        # APSW calls this for each statement of the text, prepared but not stepped.
+        nonlocal refusal, statements
+        if not _without_leading_comments(statement):
+            return True  # a comment at the end
+        statements += 1
+        if statements > 1:
+            refusal = f"{name} must be one statement, and goes on with {shown(statement)}"
+        elif not cursor.is_readonly:
+            refusal = f"{name} must only read, and {shown(statement)} would write"
+        return not refusal
+
+    cursor = db.cursor()
+    cursor.exec_trace = check
+    try:
+        return cast(Any, list(cursor.execute(sql)))
+    except apsw.ExecTraceAbort:
+        raise SqlFunctionError(refusal) from None
+    except (apsw.SQLError, apsw.BindingsError) as error:
+        raise SqlFunctionError(f"{name}: {error}, in {shown(sql)}") from error
+    finally:
+        cursor.close(True)
+
+
+def _without_leading_comments(sql: str) -> str:
+    while match := _COMMENT.match(sql):
+        sql = sql[match.end() :]
+    return sql
