@@ -1,0 +1,424 @@
+"""The DB-API 2 cursor: runs one statement at a time and fetches its rows."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NoReturn, Self
+
+import apsw
+
+from nearsql.udfs.dbapi import parameters as parameters_
+from nearsql.udfs.dbapi import rows, statements
+from nearsql.udfs.dbapi.errors import from_callback, translate
+from nearsql.udfs.dbapi.session import Session
+
+# No row is waiting: the statement is finished, or none was run.
+_NO_ROW: Any = object()
+# The waiting row holds TEXT that APSW cannot decode; it is read in another way when asked for.
+_UNDECODED: Any = object()
+
+
+class Cursor:
+    """A cursor with the interface of sqlite3.Cursor.
+
+    One row is always read ahead, as the standard library does: so a statement is reset, its locks
+    are released and `rowcount` is right as soon as the last row has been fetched, not one fetch
+    later.
+    """
+
+    # What holds until __init__ has run, in a subclass that does not call it.
+    _initialised = False
+    _busy = False
+    _closed = True
+
+    def __init__(self, connection: Session, /) -> None:
+        if not isinstance(connection, Session):
+            raise TypeError(
+                f"Cursor() argument 1 must be Connection, not {type(connection).__name__}"
+            )
+        self._connection = connection
+        self._source = connection.apsw.cursor()
+        self._initialised = True
+        self._closed = False
+        self._busy = False  # inside SQLite, or inside Python code that it called
+        self._row: Any = _NO_ROW
+        self._columns: rows.Columns = ()
+        self._converters: list[rows.Converter | None] | None = None
+        self._raw_text = False  # the waiting rows come from rows.raw_text_query
+        self._statement = statements.parse("")
+        self._origin: tuple[str, Any] = ("", ())
+        self._fetched = 0
+        self._row_maker: tuple[Any, Any] = (None, None)
+        self.arraysize = 1
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+        self.row_factory: Any = None
+
+    # --- what is known about the last statement -------------------------------------------------
+
+    @property
+    def connection(self) -> Session:
+        """The connection this cursor belongs to."""
+        return self._connection
+
+    @property
+    def description(self) -> rows.Description | None:
+        """The columns of the last statement, seven values each; None when it has none."""
+        return rows.description(self._columns, self._connection.detect_types)
+
+    def setinputsizes(self, sizes: Any, /) -> None:
+        """Does nothing; required by DB-API 2."""
+
+    def setoutputsize(self, size: Any, column: Any = None, /) -> None:
+        """Does nothing; required by DB-API 2."""
+
+    # --- running --------------------------------------------------------------------------------
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:
+        """Runs one statement, up to its first row."""
+        connection = self._ready()
+        statement = self._begin_statement("execute", sql)
+        bindings: Any = parameters
+        with connection.lock:
+            self._busy = True
+            try:
+                if statement.is_dml:
+                    connection.begin_implicitly(sql)
+                    self.rowcount = 0
+                bindings = parameters_.bindings(parameters)
+                self._origin = (sql, bindings)
+                self._run(statement, sql, bindings)
+                self.lastrowid = connection.apsw.last_insert_rowid()
+            except BaseException as error:
+                self.rowcount = -1
+                self._fail(error, (sql, bindings))
+            finally:
+                self._busy = False
+        return self
+
+    def executemany(self, sql: str, seq_of_parameters: Iterable[Any], /) -> Self:
+        """Runs one statement that changes rows, once for each set of parameters."""
+        connection = self._ready()
+        statement = self._begin_statement("executemany", sql)
+        if statement.keyword in ("SELECT", "VALUES", "EXPLAIN"):
+            raise sqlite3.ProgrammingError("executemany() can only execute DML statements.")
+        feed = _Feed(connection.apsw, seq_of_parameters)
+        with connection.lock:
+            self._busy = True
+            try:
+                if statement.is_dml:
+                    connection.begin_implicitly(sql)
+                watch = None if statement.is_dml and not statement.is_watched else _OnlyChanges(sql)
+                self._source.exec_trace = watch
+                for _ in self._source.executemany(sql, feed):
+                    pass
+                if statement.is_dml:
+                    self.rowcount = feed.changes
+            except BaseException as error:
+                if feed.error is not None and error is feed.error:
+                    raise
+                self._fail(error, (sql, feed.last))
+            finally:
+                self._source.exec_trace = None
+                self._busy = False
+        return self
+
+    def executescript(self, sql_script: str, /) -> Self:
+        """Runs any number of statements, after committing a pending transaction."""
+        connection = self._ready()
+        if not isinstance(sql_script, str):
+            raise TypeError(
+                f"executescript() argument must be str, not {type(sql_script).__name__}"
+            )
+        if "\0" in sql_script:
+            raise ValueError("embedded null character")
+        connection.check_length(sql_script)
+        self._discard()
+        with connection.lock:
+            self._busy = True
+            try:
+                connection.commit_before_script()
+                self._source.execute(sql_script, can_cache=False)
+                self._drain()
+            except BaseException as error:
+                self._fail(error)
+            finally:
+                self._busy = False
+        return self
+
+    def _begin_statement(self, method: str, sql: str) -> statements.Statement:
+        """Forgets the last statement, and says what the new one is."""
+        if not isinstance(sql, str):
+            raise TypeError(f"{method}() argument 1 must be str, not {type(sql).__name__}")
+        self._connection.check_length(sql)
+        self._statement = statement = statements.parse(sql)
+        if self._row is not _NO_ROW:
+            self._discard()
+        self._columns = ()
+        self._converters = None
+        self._raw_text = False
+        self._row_maker = (None, None)
+        self._fetched = 0
+        self.rowcount = -1
+        return statement
+
+    def _run(self, statement: statements.Statement, sql: str, bindings: Any) -> None:
+        """Runs a statement up to its first row, and finds its columns."""
+        source = self._connection.running = self._source
+        watch = None
+        if statement.is_watched:
+            # Not from the cache: some PRAGMAs do their work while they are prepared.
+            watch = source.exec_trace = statements.Watch(sql)
+            try:
+                source.execute(sql, bindings, can_cache=False)
+            finally:
+                source.exec_trace = None
+        else:
+            source.execute(sql, bindings)
+        self._read_ahead()
+        if self._row is not _NO_ROW:
+            # Only now, after the first step: SQLite prepares a statement again while stepping when
+            # another connection has changed the schema.
+            self._columns = source.get_description()
+        elif statement.is_query or (statement.is_dml and statement.can_return_rows):
+            self._columns = statements.columns(self._connection.apsw, sql, bindings)
+        elif watch is not None:
+            self._columns = watch.columns
+        if detect_types := self._connection.detect_types:
+            self._converters = rows.converters(self._columns, detect_types)
+
+    def _read_ahead(self) -> None:
+        """Reads the next row, or finishes the statement."""
+        try:
+            self._row = next(self._source, _NO_ROW)
+        except UnicodeDecodeError as error:
+            if not self._has_row():
+                self._fail(error)
+            self._row = _UNDECODED
+        except BaseException as error:
+            self._fail(error)
+        else:
+            if self._row is _NO_ROW and self._statement.is_dml:
+                self.rowcount = self._connection.apsw.changes()
+
+    def _has_row(self) -> bool:
+        """Whether the statement stands on a row, so that not running but reading it failed."""
+        try:
+            self._source.get_description()
+        except apsw.ExecutionCompleteError:
+            return False
+        return True
+
+    def _drain(self) -> None:
+        """Runs to the end, whatever text the rows hold."""
+        while True:
+            try:
+                for _ in self._source:
+                    pass
+                return
+            except UnicodeDecodeError:
+                if not self._has_row():
+                    raise
+
+    def _discard(self) -> None:
+        """Drops the running statement, and the locks that it holds."""
+        self._row = _NO_ROW
+        self._columns = ()
+        self._source.close(True)
+        self._source = self._connection.apsw.cursor()
+
+    def _fail(self, error: BaseException, running: tuple[str, Any] | None = None) -> NoReturn:
+        """Raises the standard library's exception for what APSW, or code it called, has raised.
+
+        running: the statement and its parameters, when the failure may lie in binding them.
+        """
+        self._row = _NO_ROW
+        if isinstance(error, apsw.Error):
+            raise translate(error) from error
+        if isinstance(error, sqlite3.Error | MemoryError) or not isinstance(error, Exception):
+            raise error
+        if running is not None:
+            at_fault = statements.binding_error(self._connection.apsw, *running)
+            if type(at_fault) is type(error):
+                raise parameters_.binding_failure(error) from error
+        raise from_callback(error) from error
+
+    # --- fetching -------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Any]:
+        """The cursor itself: its rows, one after the other."""
+        return self
+
+    def __next__(self) -> Any:
+        """The next row, made by the row factory."""
+        connection = self._ready()
+        if self._row is _NO_ROW:
+            raise StopIteration
+        self._busy = True
+        try:
+            with connection.lock:
+                # A converter's error is the program's own, and leaves the row where it is.
+                row = self._waiting_row()
+                self._fetched += 1
+                self._read_ahead()
+        finally:
+            self._busy = False
+        factory = self.row_factory
+        return row if factory is None else self._maker(factory)(row)
+
+    def fetchone(self) -> Any:
+        """The next row; None when there is none left."""
+        return next(self, None)
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        """The next `size` rows (by default `arraysize`), or as many as are left."""
+        wanted = self.arraysize if size is None else size
+        fetched: list[Any] = []
+        for row in self:
+            fetched.append(row)
+            if len(fetched) == wanted:
+                break
+        return fetched
+
+    def fetchall(self) -> list[Any]:
+        """All rows that are left."""
+        connection = self._ready()
+        if self._row is _NO_ROW:
+            return []
+        if self._row is _UNDECODED or not self._is_plain():
+            return list(self)
+        # Nothing of Python's is called for a plain row, so SQLite's rows can be taken at once.
+        fetched = [self._row]
+        self._row = _NO_ROW
+        self._busy = True
+        try:
+            with connection.lock:
+                fetched.extend(self._source)
+                if self._statement.is_dml:
+                    self.rowcount = connection.apsw.changes()
+        except UnicodeDecodeError as error:
+            if not self._has_row():
+                self._fail(error)
+            self._row = _UNDECODED
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._busy = False
+        self._fetched += len(fetched)
+        if self.row_factory is not None:
+            fetched = list(map(self._maker(self.row_factory), fetched))
+        fetched.extend(self)
+        return fetched
+
+    def close(self) -> None:
+        """Closes the cursor; it cannot be used afterwards."""
+        if not self._initialised or self._busy:
+            self._refuse()
+        self._connection.check_usable()
+        self._row = _NO_ROW
+        self._source.close(True)
+        self._closed = True
+
+    def _is_plain(self) -> bool:
+        """Whether rows are given as APSW makes them."""
+        return (
+            self._converters is None
+            and not self._raw_text
+            and self._connection.text_factory is str
+        )
+
+    def _waiting_row(self) -> tuple[Any, ...]:
+        """The row that was read ahead, converted; it stays where it is until the next read."""
+        if self._row is _UNDECODED:
+            self._read_raw_text()
+        if self._is_plain():
+            return self._row  # type: ignore[no-any-return]
+        text_factory = self._connection.text_factory
+        if self._raw_text:
+            return rows.convert_raw(self._row, self._columns, text_factory, self._converters)
+        return rows.convert(self._row, text_factory, self._converters)
+
+    def _read_raw_text(self) -> None:
+        """Runs the query again, from the waiting row on, with its text as bytes."""
+        sql, bindings = self._origin
+        query = rows.raw_text_query(sql, len(self._columns), self._fetched)
+        source = self._connection.apsw.cursor()
+        try:
+            source.execute(query, bindings)
+            row = next(source, _NO_ROW)
+        except apsw.Error as error:
+            # Only a query can be part of a query: a PRAGMA, or INSERT ... RETURNING, cannot.
+            raise sqlite3.OperationalError("Could not decode to UTF-8 a column of this row") from error
+        if row is _NO_ROW:
+            raise sqlite3.OperationalError("the rows changed while text that is not UTF-8 was read")
+        self._source.close(True)
+        self._source = source
+        self._row = row
+        self._raw_text = True
+
+    def _maker(self, factory: Any) -> Callable[[tuple[Any, ...]], Any]:
+        """The row factory as a function of the row alone."""
+        known, maker = self._row_maker
+        if known is factory:
+            return maker  # type: ignore[no-any-return]
+        if isinstance(factory, type) and issubclass(factory, sqlite3.Row):
+            maker = rows.row_maker(factory, [column[0] for column in self.description or ()])
+            self._row_maker = (factory, maker)
+            return maker
+        # Not kept: a function that holds the cursor would make a cycle with it.
+        return partial(factory, self)
+
+    # --- states ---------------------------------------------------------------------------------
+
+    def _ready(self) -> Session:
+        """The connection, if this cursor may be used now."""
+        if self._busy or self._closed:
+            self._refuse()
+        self._connection.check_usable()
+        return self._connection
+
+    def _refuse(self) -> NoReturn:
+        if not self._initialised:
+            raise sqlite3.ProgrammingError("Base Cursor.__init__ not called.")
+        if self._closed:
+            raise sqlite3.ProgrammingError("Cannot operate on a closed cursor.")
+        raise sqlite3.ProgrammingError("Recursive use of cursors not allowed.")
+
+
+class _Feed:
+    """The sets of parameters of an executemany, adapted one by one; counts what each changed.
+
+    APSW asks for the next set when the statement has finished with the last one.
+    """
+
+    def __init__(self, connection: apsw.Connection, sets: Iterable[Any]) -> None:
+        self.error: BaseException | None = None  # raised by the program's iterator or an adapter
+        self.last: Any = ()
+        self.changes = 0
+        self._connection = connection
+        self._sets = iter(sets)
+
+    def __iter__(self) -> Iterator[Any]:
+        changes = self._connection.changes
+        bindings = parameters_.bindings
+        try:
+            for values in self._sets:
+                self.last = given = bindings(values)
+                yield given
+                self.changes += changes()
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+class _OnlyChanges(statements.Watch):
+    """Refuses, in executemany, a statement that only reads."""
+
+    def __call__(self, cursor: apsw.Cursor, first: str, bindings: Any) -> bool:
+        """Lets the statement run if it can change something."""
+        run = super().__call__(cursor, first, bindings)
+        if self.is_readonly:
+            raise sqlite3.ProgrammingError("executemany() can only execute DML statements.")
+        return run
