@@ -17,6 +17,7 @@ What differs from the standard library is listed in docs/compatibility.md.
 
 import sqlite3
 import sys
+import warnings
 from sqlite3 import (
     PARSE_COLNAMES,
     PARSE_DECLTYPES,
@@ -117,6 +118,7 @@ def complete_statement(statement: str) -> bool:
 
 def enable_shared_cache(do_enable: bool, /) -> None:
     """Does nothing: APSW's SQLite is built without the shared cache, which SQLite discourages."""
+    warnings.warn("the shared cache is deprecated", DeprecationWarning, stacklevel=2)
 
 
 def __getattr__(name: str) -> Any:
@@ -125,9 +127,13 @@ def __getattr__(name: str) -> Any:
         value = getattr(apsw, name, None)
         if isinstance(value, int):
             return value
-    if not name.startswith("_") or name in ("__cached__",):
-        try:
-            return getattr(sqlite3, name)
-        except AttributeError:
-            pass
+    if name in vars(sqlite3) and not name.startswith("_"):
+        return getattr(sqlite3, name)
+    if name in ("OptimizedUnicode", "version", "version_info"):
+        # Deprecated, and warned of by the standard library, which would blame this line.
+        with warnings.catch_warnings(record=True) as caught:
+            value = getattr(sqlite3, name)
+        for warning in caught:
+            warnings.warn(str(warning.message), warning.category, stacklevel=2)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -88,6 +88,9 @@ class Blob:
         self._check()
         self.close()
 
+    # Indexing alone would make a blob iterable, one read a byte; sqlite3.Blob is not.
+    __iter__ = None
+
     def __len__(self) -> int:
         """The number of bytes."""
         self._check()
@@ -101,9 +104,7 @@ class Blob:
             if not chosen:
                 return b""
             low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
-            return self._read_at(low, high - low + 1)[:: chosen.step] if chosen.step > 0 else bytes(
-                self._read_at(low, high - low + 1)[:: chosen.step]
-            )
+            return self._read_at(low, high - low + 1)[:: chosen.step]
         return self._read_at(self._position(key), 1)[0]
 
     def __setitem__(self, key: Any, value: Any, /) -> None:
@@ -126,10 +127,6 @@ class Blob:
         raise TypeError(f"Blob doesn't support {what} deletion")
 
     def _set_slice(self, chosen: range, value: Any) -> None:
-        if chosen.step < 0:
-            chosen, reverse = chosen[::-1], True
-        else:
-            reverse = False
         view = memoryview(value)
         if not view.c_contiguous:
             raise BufferError("underlying buffer is not C-contiguous")
@@ -138,8 +135,8 @@ class Blob:
             raise IndexError("Blob slice assignment is wrong size")
         if not data:
             return
-        if reverse:
-            data = data[::-1]
+        if chosen.step < 0:
+            chosen, data = chosen[::-1], data[::-1]
         if chosen.step != 1:
             around = bytearray(self._read_at(chosen[0], chosen[-1] - chosen[0] + 1))
             around[:: chosen.step] = data

@@ -44,9 +44,9 @@ def _report(error: BaseException, code: object) -> None:
 
 def _failure(error: Exception, code: object, message: str) -> Exception:
     """The exception for a failure of called code."""
+    _report(error, code)
     if isinstance(error, MemoryError):
         return error
-    _report(error, code)
     if isinstance(error, OverflowError):
         return sqlite3.DataError("string or blob too big")
     return sqlite3.OperationalError(message)
@@ -88,6 +88,7 @@ class _Aggregate:
     def __init__(self, kind: type) -> None:
         self._kind = kind
         self._instance: Any = None
+        self._in_window = False
 
     def _started(self) -> Any:
         # Not before the first row: an aggregate over no rows is NULL, and nothing is made.
@@ -124,10 +125,19 @@ class _Aggregate:
 
     def final(self) -> Any:
         """The value of the group; NULL when it had no rows."""
-        return None if self._instance is None else self._call("finalize")
+        if self._instance is None:
+            return None
+        try:
+            return self._call("finalize")
+        except Exception:
+            # The end of a window has no value, and so SQLite reports no failure there.
+            if self._in_window:
+                return None
+            raise
 
     def value(self) -> Any:
         """The value of the rows now in the window."""
+        self._in_window = True
         return self._call("value")
 
     def inverse(self, *arguments: Any) -> None:
@@ -257,11 +267,28 @@ class Callbacks(Session):
         tell = trace_callback
 
         def trace(event: dict[str, Any]) -> None:
-            running = self.running
-            sql = None if running is None or event["trigger"] else running.expanded_sql
             try:
-                tell(sql or event["sql"])
+                tell(self._expanded(event))
             except Exception as error:
                 _report(error, tell)
 
         self._db.trace_v2(apsw.SQLITE_TRACE_STMT, trace)
+
+    def _expanded(self, event: dict[str, Any]) -> str:
+        """The text of the statement a trace event is about, with its parameters filled in.
+
+        APSW's event has the text without them; the cursor which is running has both.
+        """
+        sql: str = event["sql"]
+        running = self.running
+        if running is None or event["trigger"]:
+            return sql
+        try:
+            expanded = running.expanded_sql
+        except apsw.ExecutionCompleteError:
+            return sql
+        except apsw.NoMemError:
+            message = "Expanded SQL string exceeds the maximum string length"
+            _report(sqlite3.DataError(message), self)
+            return sql
+        return expanded or sql

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 import apsw
 
+from nearsql.udfs.dbapi import statements
 from nearsql.udfs.dbapi.blob import Blob
 from nearsql.udfs.dbapi.callbacks import Callbacks
 from nearsql.udfs.dbapi.cursor import Cursor
@@ -58,12 +59,20 @@ class Connection(Callbacks, Maintenance):
             autocommit,
         )
 
-    def __call__(self, sql: str, /) -> str:
-        """The statement, if it is one; the standard library's prepared statements are private."""
+    def __call__(self, *sql: str) -> str:
+        """Checks one SQL statement by preparing it; its text again."""
         self.check_usable()
-        if not isinstance(sql, str):
-            raise TypeError(f"argument 1 must be str, not {type(sql).__name__}")
-        return sql
+        (text,) = sql
+        if not isinstance(text, str):
+            raise TypeError(f"argument 1 must be str, not {type(text).__name__}")
+        self.check_length(text)
+        statements.parse(text)
+        with self.lock:
+            try:
+                statements.check(self._db, text)
+            except apsw.Error as error:
+                raise translate(error) from error
+        return text
 
     @overload
     def cursor(self) -> Cursor: ...
@@ -73,10 +82,9 @@ class Connection(Callbacks, Maintenance):
         """A new cursor, with this connection's row factory."""
         self.check_usable()
         made = factory(self)
-        if not isinstance(made, Cursor):
-            raise TypeError(
-                f"factory must return a cursor, not {type(made).__name__}"
-            )
+        # Not isinstance, which believes an object that only claims to be a cursor.
+        if not issubclass(type(made), Cursor):
+            raise TypeError(f"factory must return a cursor, not {type(made).__name__}")
         if self.row_factory is not None:
             made.row_factory = self.row_factory
         return made

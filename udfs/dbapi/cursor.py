@@ -36,6 +36,8 @@ class Cursor:
             raise TypeError(
                 f"Cursor() argument 1 must be Connection, not {type(connection).__name__}"
             )
+        if self._busy:
+            self._refuse()
         self._connection = connection
         self._source = connection.apsw.cursor()
         self._initialised = True
@@ -78,20 +80,15 @@ class Cursor:
         """Runs one statement, up to its first row."""
         connection = self._ready()
         statement = self._begin_statement("execute", sql)
-        bindings: Any = parameters
         with connection.lock:
             self._busy = True
             try:
                 if statement.is_dml:
                     connection.begin_implicitly(sql)
-                    self.rowcount = 0
+                # An adapter's error is the program's own, as is that of a mapping.
                 bindings = parameters_.bindings(parameters)
-                self._origin = (sql, bindings)
                 self._run(statement, sql, bindings)
                 self.lastrowid = connection.apsw.last_insert_rowid()
-            except BaseException as error:
-                self.rowcount = -1
-                self._fail(error, (sql, bindings))
             finally:
                 self._busy = False
         return self
@@ -108,16 +105,7 @@ class Cursor:
             try:
                 if statement.is_dml:
                     connection.begin_implicitly(sql)
-                watch = None if statement.is_dml and not statement.is_watched else _OnlyChanges(sql)
-                self._source.exec_trace = watch
-                for _ in self._source.executemany(sql, feed):
-                    pass
-                if statement.is_dml:
-                    self.rowcount = feed.changes
-            except BaseException as error:
-                if feed.error is not None and error is feed.error:
-                    raise
-                self._fail(error, (sql, feed.last))
+                self._run_many(statement, sql, feed)
             finally:
                 self._source.exec_trace = None
                 self._busy = False
@@ -138,10 +126,11 @@ class Cursor:
             self._busy = True
             try:
                 connection.commit_before_script()
+                connection.running = self._source
                 self._source.execute(sql_script, can_cache=False)
                 self._drain()
             except BaseException as error:
-                self._fail(error)
+                self._fail(error, (sql_script, None))
             finally:
                 self._busy = False
         return self
@@ -165,16 +154,22 @@ class Cursor:
     def _run(self, statement: statements.Statement, sql: str, bindings: Any) -> None:
         """Runs a statement up to its first row, and finds its columns."""
         source = self._connection.running = self._source
+        self._origin = (sql, bindings)
         watch = None
-        if statement.is_watched:
-            # Not from the cache: some PRAGMAs do their work while they are prepared.
-            watch = source.exec_trace = statements.Watch(sql)
-            try:
+        try:
+            if statement.is_watched:
+                # Not from the cache: some PRAGMAs do their work while they are prepared.
+                watch = source.exec_trace = statements.Watch(sql)
                 source.execute(sql, bindings, can_cache=False)
-            finally:
+            else:
+                source.execute(sql, bindings)
+        except BaseException as error:
+            self._fail(error, self._origin)
+        finally:
+            if watch is not None:
                 source.exec_trace = None
-        else:
-            source.execute(sql, bindings)
+        if statement.is_dml:
+            self.rowcount = 0
         self._read_ahead()
         if self._row is not _NO_ROW:
             # Only now, after the first step: SQLite prepares a statement again while stepping when
@@ -186,6 +181,21 @@ class Cursor:
             self._columns = watch.columns
         if detect_types := self._connection.detect_types:
             self._converters = rows.converters(self._columns, detect_types)
+
+    def _run_many(self, statement: statements.Statement, sql: str, feed: "_Feed") -> None:
+        """Runs a statement to its end for each set of parameters."""
+        source = self._connection.running = self._source
+        if statement.is_watched or not statement.is_dml:
+            source.exec_trace = _OnlyChanges(sql)
+        try:
+            source.executemany(sql, feed)
+            self._drain()
+        except BaseException as error:
+            if error is feed.error:
+                raise
+            self._fail(error, (sql, feed.last))
+        if statement.is_dml:
+            self.rowcount = feed.changes
 
     def _read_ahead(self) -> None:
         """Reads the next row, or finishes the statement."""
@@ -233,6 +243,7 @@ class Cursor:
         running: the statement and its parameters, when the failure may lie in binding them.
         """
         self._row = _NO_ROW
+        self.rowcount = -1
         if isinstance(error, apsw.Error):
             raise translate(error) from error
         if isinstance(error, sqlite3.Error | MemoryError) or not isinstance(error, Exception):

@@ -48,7 +48,7 @@ def bindings(parameters: Any) -> Bindings:
     if isinstance(parameters, Mapping):
         return _Named(parameters)
     if hasattr(parameters, "__len__") and hasattr(parameters, "__getitem__"):
-        return _adapted([parameters[i] for i in range(len(parameters))])
+        return _adapted(parameters)
     raise sqlite3.ProgrammingError("parameters are of unsupported type")
 
 
@@ -67,7 +67,8 @@ def binding_failure(error: Exception) -> Exception:
 
 
 def _adapted(values: Any) -> list[Any]:
-    return [adapt(value, position) for position, value in enumerate(values, 1)]
+    # By index: an adapter is the program's code and may change the list under our feet.
+    return [adapt(values[i], i + 1) for i in range(len(values))]
 
 
 def adapt(value: Any, position: int | str) -> Any:

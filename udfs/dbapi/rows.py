@@ -63,10 +63,15 @@ def convert(
 
 def _converted(value: Any, text_factory: Callable[[bytes], Any], converter: Converter | None) -> Any:
     if converter is not None:
-        return None if value is None else converter(_as_blob(value))
+        return None if _is_null(value) else converter(_as_blob(value))
     if type(value) is str and text_factory is not str:
         return text_factory(value.encode())
     return value
+
+
+def _is_null(value: Any) -> bool:
+    """Whether SQLite gives no bytes: for NULL, and for an empty BLOB."""
+    return value is None or value == b""
 
 
 def _as_blob(value: Any) -> bytes:
@@ -118,7 +123,7 @@ def convert_raw(
         value, is_text = row[2 * i], row[2 * i + 1]
         converter = found[i] if found else None
         if converter is not None:
-            value = None if value is None else converter(_as_blob(value))
+            value = None if _is_null(value) else converter(_as_blob(value))
         elif is_text:
             value = decode(value, name) if text_factory is str else text_factory(value)
         values.append(value)

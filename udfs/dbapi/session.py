@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import apsw
 
@@ -44,8 +45,7 @@ class Session:
         uri: bool,
         autocommit: int,
     ) -> None:
-        if self._open:
-            self._db.close(True)
+        # Initialised once more, it leaves its cursors the database they have.
         self._initialised = self._open = False
         if isolation_level is not None:
             _check_isolation_level(isolation_level)
@@ -62,6 +62,9 @@ class Session:
         if "\0" in name:
             raise ValueError("embedded null character")
         sys.audit("sqlite3.connect", database)
+        if not uri and not _is_unicode(name):
+            # APSW takes names as text; bytes that are none can be written in a URI.
+            name, uri = "file:" + quote(os.fsencode(name)), True
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         if uri:
             flags |= apsw.SQLITE_OPEN_URI
@@ -180,7 +183,10 @@ class Session:
         ):
             return
         # SQL that cannot be prepared opens no transaction.
-        statements.check(self._db, sql)
+        try:
+            statements.check(self._db, sql)
+        except apsw.Error as error:
+            raise translate(error) from error
         self._run(f"BEGIN {self._isolation_level}")
 
     def commit_before_script(self) -> None:
@@ -200,16 +206,25 @@ class Session:
     def _run(self, sql: str) -> None:
         """Runs a statement of this interface's own."""
         with self.lock:
+            self.running = None
             try:
                 self._db.execute(sql)
             except apsw.Error as error:
                 raise translate(error) from error
 
 
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_isolation_level(level: object) -> None:
     if not isinstance(level, str):
         raise TypeError(f"isolation_level must be a string or None, not {type(level).__name__}")
-    if level.upper() not in _ISOLATION_LEVELS:
+    if str.upper(level) not in _ISOLATION_LEVELS:
         raise ValueError(
             "isolation_level string must be '', 'DEFERRED', 'IMMEDIATE', or 'EXCLUSIVE'"
         )
