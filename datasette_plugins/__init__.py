@@ -1,0 +1,122 @@
+"""The browser face: a Datasette plugin with pages over the SQL of a nearsql file.
+
+Importing it makes Datasette open files through nearsql's SQLite. Datasette has one name for the
+library, `datasette.utils.sqlite.sqlite3`; that is where it swaps in pysqlite3, and where this does,
+together with the two modules that have imported the name before plugins are loaded. A `startup` hook
+would come too late: Datasette 1.0 opens files before it.
+"""
+
+from typing import Any
+
+import apsw
+import datasette.database
+import datasette.utils
+import datasette.utils.sqlite
+from datasette import hookimpl
+from datasette.database import Database
+
+from nearsql.datasette_plugins import assets, cells, clusters, items, maps, overview
+from nearsql.datasette_plugins.pages import is_nearsql, page_url
+from nearsql.datasette_plugins.permissions import may_query
+from nearsql.udfs import dbapi
+from nearsql.udfs.connection import prepare
+
+for _module in (datasette.utils.sqlite, datasette.utils, datasette.database):
+    _module.sqlite3 = dbapi
+
+
+@hookimpl
+def prepare_connection(conn: Any) -> None:
+    """Offers nearsql's functions on the databases that Datasette serves.
+
+    Datasette keeps its own books in shared memory, which stays with the standard library.
+    """
+    if isinstance(conn, dbapi.Connection):
+        prepare(conn)
+        # Datasette 0.65's own SQL writes texts in double quotes, which `prepare` had made an error.
+        conn.apsw.config(apsw.SQLITE_DBCONFIG_DQS_DML, 1)
+
+
+@hookimpl
+def register_routes() -> list[tuple[str, Any]]:
+    """Every page is below /-/nearsql/<database>; scripts and styles have their own place."""
+    root = r"^/-/nearsql/(?P<database>[^/]+)"
+    return [
+        (r"^/-/nearsql-assets/(?P<version>[^/]+)/(?P<name>[^/]+)$", assets.asset),
+        (root + r"$", overview.overview),
+        (root + r"/clusters/(?P<run>\d+)$", clusters.clusters_of_run),
+        (root + r"/clusters/(?P<run>\d+)/(?P<level>\d+)/(?P<label>\d+|noise)$", clusters.members),
+        (root + r"/map$", maps.newest_map),
+        (root + r"/map/(?P<run>\d+)$", maps.map_page),
+        (root + r"/map/(?P<run>\d+)/columns$", maps.columns),
+        (root + r"/items/(?P<item>\d+)$", items.item_page),
+        (root + r"/items/(?P<item>\d+)/image$", items.image),
+        (root + r"/items/(?P<item>\d+)/card$", items.card),
+        (root + r"/items/(?P<item>\d+)/panel$", items.panel),
+    ]
+
+
+@hookimpl
+def menu_links(datasette: Any, actor: dict[str, Any] | None) -> Any:
+    """One entry a nearsql database that the visitor may query."""
+
+    async def links() -> list[dict[str, str]]:
+        return [
+            {"href": page_url(datasette, db.name), "label": f"nearsql: {db.name}"}
+            for db in list(datasette.databases.values())
+            if await _offers_pages(datasette, db, actor)
+        ]
+
+    return links
+
+
+@hookimpl
+def database_actions(datasette: Any, actor: dict[str, Any] | None, database: str) -> Any:
+    """The way from Datasette's page of a database to ours."""
+
+    async def links() -> list[dict[str, str]]:
+        if not await _offers_pages(datasette, datasette.get_database(database), actor):
+            return []
+        return [
+            {"href": page_url(datasette, database), "label": "Spaces, clusters and runs"},
+            {"href": page_url(datasette, database, "map"), "label": "Map"},
+        ]
+
+    return links
+
+
+@hookimpl
+def table_actions(datasette: Any, actor: dict[str, Any] | None, database: str, table: str) -> Any:
+    """From a table to the page that shows what the table is about."""
+    pages = {
+        "projection_points": ("map", "Map"),
+        "spaces": ("", "Overview of the spaces"),
+        "runs": ("", "Overview of the runs"),
+        "clusters": ("", "Overview of the clusterings"),
+        "memberships": ("", "Overview of the clusterings"),
+        "items": ("", "Overview of the collections"),
+    }
+    if table not in pages:
+        return None
+    path, label = pages[table]
+
+    async def links() -> list[dict[str, str]]:
+        if not await _offers_pages(datasette, datasette.get_database(database), actor):
+            return []
+        return [{"href": page_url(datasette, database, *path.split()), "label": label}]
+
+    return links
+
+
+@hookimpl
+def render_cell(
+    row: Any, value: Any, column: str, table: str | None, database: str, datasette: Any
+) -> Any:
+    """Vectors as a short text, items as thumbnails."""
+    return cells.render(datasette, database, table, column, value, row)
+
+
+async def _offers_pages(datasette: Any, db: Database, actor: dict[str, Any] | None) -> bool:
+    return await may_query(datasette, db.name, actor) and await is_nearsql(db)
+
+

@@ -1,0 +1,32 @@
+"""The overview of a file: its spaces, collections, clusterings, maps and runs, and what to ask of them."""
+
+import json
+
+from datasette.utils.asgi import Response
+
+from nearsql.datasette_plugins import questions
+from nearsql.datasette_plugins.pages import Page, page
+
+RUNS_SHOWN = 50
+
+
+@page
+async def overview(current: Page) -> Response:
+    """Everything in the file, each block with the SQL behind it."""
+    collections = await current.rows("collections")
+    for collection in collections:
+        collection["some"] = json.loads(collection["some_json"])
+    defaults = await current.one("defaults")
+    return await current.html(
+        "nearsql_overview.html",
+        spaces=await current.rows("spaces"),
+        collections=collections,
+        clusterings=await current.rows("clusterings"),
+        projections=await current.rows("projections"),
+        runs=await current.rows("runs", limit=RUNS_SHOWN),
+        runs_shown=RUNS_SHOWN,
+        questions=[
+            (question.title, current.query_url(question.sql, question.filled(defaults or {})))
+            for question in questions.all_questions()
+        ],
+    )

@@ -1,0 +1,184 @@
+"""What every page needs: its database, its rights, its SQL by name, its links, and its errors."""
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlencode
+from weakref import WeakSet
+
+import apsw
+from datasette import Forbidden, NotFound
+from datasette.database import Database, QueryInterrupted
+from datasette.utils import sqlite_timelimit, tilde_decode, tilde_encode
+from datasette.utils.asgi import Request, Response
+
+from nearsql import migrations
+from nearsql.datasette_plugins.assets import asset_url
+from nearsql.datasette_plugins.permissions import may_query
+from nearsql.udfs import dbapi
+from nearsql.udfs.dbapi.errors import translate
+
+Row = dict[str, Any]
+View = Callable[["Page"], Awaitable[Response]]
+
+# Our own routes hand out whole columns, which takes longer than a page of rows. Milliseconds.
+COLUMN_TIME_LIMIT = 30_000
+
+
+class Problem(Exception):
+    """What a page cannot show: a sentence for the visitor, and the HTTP status it goes with."""
+
+    def __init__(self, sentence: str, status: int = 400) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.status = status
+
+
+@cache
+def sql(name: str) -> str:
+    """The text of `sql/<name>.sql`, the question behind a block of a page."""
+    return files("nearsql.datasette_plugins.sql").joinpath(f"{name}.sql").read_text("utf-8").strip()
+
+
+def page_url(datasette: Any, database: str, *parts: str | int) -> str:
+    """The address of a page below /-/nearsql/<database>, with Datasette's base_url in front."""
+    route = tilde_encode(datasette.get_database(database).route)
+    return str(datasette.urls.path("/".join(["/-/nearsql", route, *map(str, parts)])))
+
+
+def query_url(datasette: Any, database: str, text: str, parameters: Row | None = None) -> str:
+    """Datasette's own page for this SQL, its parameters filled in."""
+    path = str(datasette.urls.database(database))
+    if hasattr(datasette.urls, "database_query"):  # 1.0
+        path += "/-/query"
+    filled = {k: "" if v is None else v for k, v in (parameters or {}).items()}
+    return path + "?" + urlencode({"sql": text, **filled})
+
+
+_known: WeakSet[Any] = WeakSet()
+
+
+async def is_nearsql(db: Database) -> bool:
+    """Whether it is a nearsql file, of whatever version. A yes is remembered: files stay what they are."""
+    if db not in _known:
+        state = await db.execute_fn(migrations.file_state)
+        if state.state in ("empty", "foreign"):
+            return False
+        _known.add(db)
+    return True
+
+
+class Page:
+    """One request for a page: everything a view reads and links to."""
+
+    def __init__(self, datasette: Any, request: Request, db: Database) -> None:
+        self.datasette = datasette
+        self.request = request
+        self.db = db
+
+    def number(self, name: str) -> int:
+        """A number of the address; larger than SQLite's integers, it names nothing."""
+        value = int(self.request.url_vars[name])
+        if value >= 2**63:
+            raise Problem(f"There is no {name} {value} in this database.", 404)
+        return value
+
+    async def rows(self, name: str, **parameters: Any) -> list[Row]:
+        """The rows of `sql/<name>.sql`, under Datasette's own time limit."""
+        return await self.query(sql(name), parameters)
+
+    async def query(self, text: str, parameters: Row) -> list[Row]:
+        """The rows of any SQL, under Datasette's own time limit."""
+        result = await self.db.execute(text, parameters, log_sql_errors=False)
+        return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+
+    async def one(self, name: str, **parameters: Any) -> Row | None:
+        """The first row of `sql/<name>.sql`."""
+        rows = await self.rows(name, **parameters)
+        return rows[0] if rows else None
+
+    async def whole(self, work: Callable[[dbapi.Connection], Any]) -> Any:
+        """Runs work(connection) in Datasette's threads, under the time limit for whole columns.
+
+        The work may use the raw connection; its errors become those of sqlite3.
+        """
+
+        def limited(connection: dbapi.Connection) -> Any:
+            with sqlite_timelimit(connection, COLUMN_TIME_LIMIT):
+                try:
+                    return work(connection)
+                except apsw.Error as error:
+                    raise translate(error) from error
+
+        return await self.db.execute_fn(limited)
+
+    def url(self, *parts: str | int) -> str:
+        """A page of this database: `url("items", 42)`."""
+        return page_url(self.datasette, self.db.name, *parts)
+
+    def sql_url(self, name: str, **parameters: Any) -> str:
+        """Datasette's page for the SQL behind a block."""
+        return query_url(self.datasette, self.db.name, sql(name), parameters)
+
+    def query_url(self, text: str, parameters: Row) -> str:
+        """Datasette's page for any SQL."""
+        return query_url(self.datasette, self.db.name, text, parameters)
+
+    async def html(self, template: str, status: int = 200, **context: Any) -> Response:
+        """The template, with this page as `page`."""
+        body = await self.datasette.render_template(
+            template,
+            {"page": self, "database": self.db.name, "asset": self.asset, **context},
+            request=self.request,
+            view_name="nearsql",
+        )
+        return Response.html(body, status=status)
+
+    def asset(self, name: str) -> str:
+        """The address of a script or style."""
+        return asset_url(self.datasette, name)
+
+
+def page(view: View) -> Callable[..., Awaitable[Response]]:
+    """A view as a Datasette route: finds the database, checks the rights, shows problems as sentences."""
+
+    async def route(request: Request, datasette: Any) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return Response.text("These pages only read: use GET.", status=405)
+        name = tilde_decode(request.url_vars["database"])
+        try:
+            db = datasette.get_database(route=name)
+        except KeyError:
+            raise NotFound(f"Database not found: {name}") from None
+        if not await may_query(datasette, db.name, request.actor):
+            raise Forbidden("You may not run SQL on this database")
+        current = Page(datasette, request, db)
+        try:
+            await _refuse_other_files(db)
+            return await view(current)
+        except Problem as problem:
+            return await current.html("nearsql_problem.html", problem.status, problem=problem)
+        except QueryInterrupted:
+            limit = datasette.setting("sql_time_limit_ms")
+            problem = Problem(
+                f"This took longer than the {limit} ms that Datasette's setting sql_time_limit_ms "
+                "allows: start Datasette with a higher limit."
+            )
+            return await current.html("nearsql_problem.html", problem.status, problem=problem)
+        except dbapi.OperationalError as error:
+            problem = Problem(str(error))
+            return await current.html("nearsql_problem.html", problem.status, problem=problem)
+
+    # Not functools.wraps: Datasette reads a route's signature, and would see the view's.
+    route.__name__, route.__doc__ = view.__name__, view.__doc__
+    return route
+
+
+async def _refuse_other_files(db: Database) -> None:
+    name = db.path or db.name
+    state = await db.execute_fn(migrations.file_state)
+    if state.state in ("empty", "foreign"):
+        raise Problem(f"{name} is not a nearsql database: `nearsql ingest` makes one.", 404)
+    if sentence := state.problem(str(name)):
+        raise Problem(sentence)

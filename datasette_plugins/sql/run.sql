@@ -1,0 +1,14 @@
+-- One run
+select
+    r.id as run_id,
+    r.kind,
+    r.status,
+    m.name as model,
+    (select max(i.name) from run_inputs i where i.run_id = r.id and i.kind = 'space') as space,
+    (select group_concat(p.key || ' ' || ifnull(p.value, 'null'), ', ')
+     from json_each(r.parameters_json) p) as parameters,
+    r.seed,
+    r.finished_at
+from runs r
+left join models m on m.id = r.model_id
+where r.id = :run
