@@ -5,6 +5,7 @@ sqlite-utils, too, is made to open files through the face, where it itself swaps
 """
 
 import sqlite3
+import sys
 import warnings
 from typing import Any
 
@@ -22,10 +23,8 @@ sqlite_utils.utils.sqlite3 = dbapi  # type: ignore[attr-defined]
 
 @hookimpl
 def register_commands(cli: Any) -> None:
-    """Called while sqlite_utils.cli is imported: the moment to change its sqlite3, too."""
-    import sqlite_utils.cli
-
-    sqlite_utils.cli.sqlite3 = dbapi  # type: ignore[attr-defined]
+    """Called while sqlite_utils.cli is being imported: the moment to change its sqlite3, too."""
+    sys.modules["sqlite_utils.cli"].sqlite3 = dbapi  # type: ignore[attr-defined]
 
 
 @hookimpl

@@ -31,15 +31,15 @@ def nearsql(*args: str | Path, stdin: str | None = None) -> subprocess.Completed
 
 def test_sql_writes_each_format(database: Path, db: dbapi.Connection, add_space) -> None:
     add_space("s", [[0.0, 0.0], [3.0, 4.0]])
-    query = "select id, distance, null as nothing, 'é' as word from knn('s', 1, 5)"
+    query = "select id, distance, null as missing, 'é' as word from knn('s', 1, 5)"
     assert "NULL" in nearsql("sql", database, query).stdout
     rows = json.loads(nearsql("sql", database, query, "--json").stdout)
-    assert rows == [{"id": 2, "distance": 5.0, "nothing": None, "word": "é"}]
+    assert rows == [{"id": 2, "distance": 5.0, "missing": None, "word": "é"}]
     assert [
         json.loads(x) for x in nearsql("sql", database, query, "--nl").stdout.splitlines()
     ] == rows
     lines = list(csv.reader(io.StringIO(nearsql("sql", database, query, "--csv").stdout)))
-    assert lines == [["id", "distance", "nothing", "word"], ["2", "5.0", "", "é"]]
+    assert lines == [["id", "distance", "missing", "word"], ["2", "5.0", "", "é"]]
 
 
 def test_empty_results_are_valid_in_each_format(database: Path) -> None:
