@@ -1,0 +1,140 @@
+"""Project: a space as a map of two coordinates for each item, or as a space of fewer dimensions.
+
+    project_space(db, "digits/pixels", method="umap")
+    project_space(db, "digits/pixels", method="umap", n_components=5)   # also digits/pixels/umap-5d
+
+The SQL function `project` computes, with no transaction open; then one short transaction writes.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nearsql.pipeline.console import UserError
+from nearsql.pipeline.replay import RecordedRun
+from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
+from nearsql.pipeline.runs import hash_rows, immediate, run, space_input
+from nearsql.pipeline.vectors import insert_vectors
+from nearsql.udfs import dbapi
+from nearsql.udfs.projection import effective
+from nearsql.udfs.projection_functions import checked_settings
+
+PACKAGES = {
+    "umap": ("umap-learn", "numba", "scipy", "scikit-learn", "faiss-cpu"),
+    "tsne": ("openTSNE", "scipy", "scikit-learn", "faiss-cpu"),
+    "pca": ("scipy", "scikit-learn"),
+}
+
+_PROJECT = """\
+select id, x, y, vector
+from project(:space, :method, :n_components, :n_neighbors, :min_dist, :perplexity, :random_state)
+order by id
+"""
+
+Row = tuple[int, float, float, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectResult:
+    """How a projection went. made_space: the name of the new space, when there are over 2 components.
+
+    parameters: the effective ones, which on few items may be less than those asked for.
+    """
+
+    run_id: int
+    space: str
+    made_space: str | None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int | float] = field(default_factory=dict)
+
+
+def project_space(
+    db: dbapi.Connection,
+    space: str,
+    *,
+    method: str = "umap",
+    n_components: int = 2,
+    n_neighbors: int = 15,
+    min_dist: float = 0.1,
+    perplexity: float = 30.0,
+    random_state: int = 42,
+    name: str | None = None,
+) -> ProjectResult:
+    """Makes a map of the space, as a run; with more than 2 components, a space of kind projection too.
+
+    The parameters are those of the SQL function `project`. name: of the new space, by default
+    `<space>/<method>-<n_components>d`. Raises UserError when the name is taken, or the space changes
+    while it is projected; SqlFunctionError for parameters that cannot be.
+    """
+    settings = checked_settings(
+        method, n_components, n_neighbors, min_dist, perplexity, random_state
+    )
+    source = space_input(db, space)
+    dimensions, model_id = db.execute(
+        "select dimensions, model_id from spaces where id = ?", (source.space_id,)
+    ).fetchone()
+    assert source.rows is not None
+    parameters = {"space": space, **effective(settings, source.rows, dimensions).parameters()}
+    seed = parameters.get("random_state")
+    made = None
+    if n_components > 2:
+        made = name or f"{space}/{method}-{n_components}d"
+        _refuse_taken(db, made)
+    elif name is not None:
+        raise UserError(
+            "a map of 2 components is not made a space: give --name with more --n-components"
+        )
+    with run(
+        db, "project", parameters=parameters, seed=seed, inputs=[source], packages=PACKAGES[method]
+    ) as current:
+        with current.timed("compute"):
+            rows = _compute(db, space, parameters)
+        with current.timed("write"), immediate(db):
+            refuse_if_changed(db, source)
+            db.executemany(
+                "insert into projection_points (run_id, item_id, x, y) values (?, ?, ?, ?)",
+                ((current.id, item, x, y) for item, x, y, _ in rows),
+            )
+            if made is not None:
+                _refuse_taken(db, made)
+                _write_space(db, current.id, made, n_components, model_id, rows)
+        current.counts["items"] = len(rows)
+        current.result_sha256 = hash_rows(rows)
+    return ProjectResult(current.id, space, made, parameters, dict(current.counts))
+
+
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
+    """The SHA-256 of a projection run's result, computed anew."""
+    return hash_rows(_compute(db, space_read_by(db, recorded), recorded.parameters))
+
+
+def _compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> list[Row]:
+    # A run records what its method looks at; the rest may be anything, and is the default.
+    unused = {"n_neighbors": 15, "min_dist": 0.1, "perplexity": 30.0, "random_state": 42}
+    return db.execute(_PROJECT, {**unused, **parameters, "space": space}).fetchall()
+
+
+def _refuse_taken(db: dbapi.Connection, name: str) -> None:
+    row = db.execute("select run_id from spaces where name = ?", (name,)).fetchone()
+    if row is not None:
+        owner = f"made by run {row[0]}" if row[0] is not None else "there already"
+        raise UserError(
+            f"the space '{name}' is {owner}, and a run never overwrites: choose another with --name"
+        )
+
+
+def _write_space(
+    db: dbapi.Connection,
+    run_id: int,
+    name: str,
+    dimensions: int,
+    model_id: int | None,
+    rows: list[Row],
+) -> None:
+    """The projection as a space. Its coordinates are Euclidean, whatever the source's metric was."""
+    space_id = db.execute(
+        "insert into spaces (name, kind, model_id, run_id, dimensions, metric)"
+        " values (?, 'projection', ?, ?, ?, 'l2')",
+        (name, model_id, run_id, dimensions),
+    ).lastrowid
+    assert space_id is not None
+    insert_vectors(db, space_id, run_id, [(item, vector) for item, _, _, vector in rows])

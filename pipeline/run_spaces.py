@@ -1,0 +1,33 @@
+"""The space that a run reads: unchanged until its result is written, and found again for a replay."""
+
+from nearsql.pipeline.console import UserError
+from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.runs import RunInput
+from nearsql.udfs import dbapi
+
+
+def refuse_if_changed(db: dbapi.Connection, source: RunInput) -> None:
+    """Raises UserError when a space is no longer as it was when the run began.
+
+    Called inside the writing transaction, so that it cannot change afterwards either.
+    """
+    now = db.execute(
+        "select generation, generation_token from spaces where id = ?", (source.space_id,)
+    ).fetchone()
+    if now != (source.generation, source.generation_token):
+        raise UserError(
+            f"the vectors of space '{source.name}' changed during this run, so that its result would "
+            "not belong to them: nothing was written, run it again"
+        )
+
+
+def space_read_by(db: dbapi.Connection, recorded: RecordedRun) -> str:
+    """The present name of the space that a run read: being renamed does not keep it from a replay."""
+    row = db.execute(
+        "select s.name from run_inputs i join spaces s on s.id = i.space_id"
+        " where i.run_id = ? and i.kind = 'space'",
+        (recorded.id,),
+    ).fetchone()
+    if row is None:
+        raise CannotReplay(f"the space that run {recorded.id} read is deleted")
+    return str(row[0])

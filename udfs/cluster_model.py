@@ -1,0 +1,200 @@
+"""Which cluster of a finished run a new vector belongs to.
+
+The rule is HDBSCAN's own, asked of one point more: the vector hangs on the member to which its mutual
+reachability distance is least, and belongs to that member's cluster if they would have met before the
+cluster split off from its parent. Members are never moved, and no cluster is invented.
+"""
+
+import json
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.matrix import Matrix, load_matrix
+from nearsql.udfs.neighbors import nearest
+from nearsql.udfs.space_points import euclidean, normalized, part
+from nearsql.udfs.spaces import Space, find_space
+
+# Runs have one flat clustering at this level; those with more are joined at the coarsest.
+LEVEL = 1
+# Members looked at first, beyond those that the core distance needs.
+_SPARE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterModel:
+    """The members of a run, in Euclidean geometry, with what the rule needs of each."""
+
+    members: Matrix  # metric l2, ids ascending
+    core_distances: NDArray[np.float64]  # (n,)
+    labels: NDArray[np.int64]  # (n,), -1 is noise
+    birth_lambdas: NDArray[np.float64]  # (n,), of the member's cluster, NaN for noise
+    min_samples: int
+    is_cosine: bool
+
+    def assign(
+        self, vectors: NDArray[np.float32], poll: Callable[[], None] = lambda: None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The labels, (m,), -1 for noise, of vectors (m, d), and the distances they were joined at.
+
+        Of members at the same mutual reachability distance the nearest decides, then the lowest id.
+        """
+        queries = normalized(vectors) if self.is_cosine else vectors
+        labels = np.full(len(queries), -1)
+        distances = np.full(len(queries), np.inf)
+        n = len(self.members.ids)
+        unsure = np.arange(len(queries))
+        k = min(n, self.min_samples + _SPARE)
+        while len(unsure):
+            ids, apart = nearest(self.members, queries[unsure], k, poll=poll)
+            rows = np.searchsorted(self.members.ids, ids)
+            core = apart[:, min(self.min_samples, n) - 1]
+            reach = np.maximum(np.maximum(apart, core[:, None]), self.core_distances[rows])
+            # They come by (distance, id), so that the first of the least is the one wanted.
+            best = np.argmin(reach, axis=1)
+            at = np.arange(len(unsure))
+            row, distance = rows[at, best], reach[at, best]
+            # A member that is not listed is at least as far as the last one that is.
+            is_sure = (distance <= apart[:, -1]) | (k == n)
+            done = unsure[is_sure]
+            row, distance = row[is_sure], distance[is_sure]
+            with np.errstate(divide="ignore"):
+                is_in = (self.labels[row] >= 0) & ~(1.0 / distance < self.birth_lambdas[row])
+            labels[done] = np.where(is_in, self.labels[row], -1)
+            distances[done] = distance
+            unsure = unsure[~is_sure]
+            k = min(n, 4 * k)
+        return labels, distances
+
+
+def find_model(db: apsw.Connection, run: int) -> tuple[ClusterModel, Matrix]:
+    """The model of a clustering run, and the matrix of the space that it read.
+
+    Raises SqlFunctionError when there is no such run, when it clustered nothing, or when its members'
+    vectors are no longer those it clustered.
+    """
+    name, parameters, fingerprint = _clustering_run(db, run)
+    space = find_space(db, name)
+    matrix = load_matrix(db, space)
+    with _lock:
+        models = _models.setdefault(matrix, {})
+        model = models.get(run)
+        if model is not None and model[0] == fingerprint:
+            return model[1], matrix
+    made = _load(db, run, space, matrix, int(parameters["min_samples"]))
+    with _lock:
+        models[run] = (fingerprint, made)
+    return made, matrix
+
+
+# Models by the matrix they stand on: when the cache of matrices lets go of one, they go with it.
+_models: weakref.WeakKeyDictionary[Matrix, dict[int, tuple[Any, ClusterModel]]] = (
+    weakref.WeakKeyDictionary()
+)
+_lock = threading.Lock()
+
+
+def _clustering_run(db: apsw.Connection, run: int) -> tuple[str, dict[str, Any], Any]:
+    """The name of the space a run read, its parameters, and what tells it from a later run of its id."""
+    row = db.execute(
+        "select r.kind, r.status, r.parameters_json, r.started_at, r.result_sha256, s.name"
+        " from runs r left join run_inputs i on i.run_id = r.id and i.kind = 'space'"
+        " left join spaces s on s.id = i.space_id where r.id = ?",
+        (run,),
+    ).fetchone()
+    if row is None:
+        runs = [str(r) for (r,) in db.execute(_RUNS)]
+        there_are = f"the newest are {', '.join(runs)}" if runs else "run `nearsql cluster` first"
+        raise SqlFunctionError(f"there is no run {run}: clustering runs have numbers, {there_are}")
+    kind, status, parameters, started_at, sha256, space = cast(Any, row)
+    if kind != "cluster":
+        raise SqlFunctionError(f"run {run} is of kind '{kind}', not 'cluster'")
+    if status != "finished":
+        raise SqlFunctionError(f"run {run} is {status}, and has no clusters to belong to")
+    if space is None:
+        raise SqlFunctionError(f"the space that run {run} clustered is deleted")
+    return str(space), json.loads(parameters), (started_at, sha256)
+
+
+_RUNS = (
+    "select id from runs where kind = 'cluster' and status = 'finished' order by id desc limit 10"
+)
+
+_MEMBERS = """\
+select m.item_id, m.core_distance, coalesce(c.label, -1), c.birth_lambda
+from memberships m left join clusters c on c.id = m.cluster_id
+where m.run_id = ? and m.level = ? and m.is_assigned = 0
+order by m.item_id
+"""
+
+
+def _load(
+    db: apsw.Connection, run: int, space: Space, matrix: Matrix, min_samples: int
+) -> ClusterModel:
+    rows = cast(Any, db.execute(_MEMBERS, (run, LEVEL)).fetchall())
+    if len(rows) < 2:
+        raise SqlFunctionError(f"run {run} has no members at level {LEVEL}: nothing to belong to")
+    ids, core_distances, labels, birth_lambdas = (
+        list(column) for column in zip(*rows, strict=True)
+    )
+    if None in core_distances:
+        raise SqlFunctionError(
+            f"run {run} recorded no core distances: cluster again, with method hdbscan"
+        )
+    members = np.array(ids, np.int64)
+    there = part(matrix, members)
+    if len(there.ids) < len(members):
+        missing = int(np.setdiff1d(members, there.ids)[0])
+        raise SqlFunctionError(
+            f"item {missing}, a member of run {run}, has no vector in space '{space.name}' any more: "
+            f"cluster the space again"
+        )
+    _refuse_changed_members(db, run, space, members)
+    return ClusterModel(
+        euclidean(there),
+        np.array(core_distances, np.float64),
+        np.array(labels, np.int64),
+        np.array(birth_lambdas, np.float64),  # None becomes NaN
+        min(min_samples, len(members) - 1),
+        space.metric == "cosine",
+    )
+
+
+def _refuse_changed_members(
+    db: apsw.Connection, run: int, space: Space, members: NDArray[np.int64]
+) -> None:
+    generation, token = cast(
+        Any,
+        db.execute(
+            "select generation, generation_token from run_inputs"
+            " where run_id = ? and kind = 'space' and space_id = ?",
+            (run, space.id),
+        ).fetchone(),
+    )
+    if (generation, token) == (space.generation, space.generation_token):
+        return
+    # Other items may have come and gone since; the log says which.
+    log = (space.id, generation)
+    known = db.execute(
+        "select generation_token from vector_changes where space_id = ? and generation = ?", log
+    ).fetchone()
+    changed = db.execute(
+        "select distinct item_id from vector_changes where space_id = ? and generation > ?", log
+    )
+    both = np.intersect1d(members, np.array([item for (item,) in changed], np.int64))
+    if cast(Any, known) != (token,):
+        raise SqlFunctionError(
+            f"space '{space.name}' is not the one that run {run} clustered: cluster it again"
+        )
+    if len(both):
+        raise SqlFunctionError(
+            f"the vector of item {int(both[0])}, a member of run {run}, has changed since: "
+            f"cluster space '{space.name}' again"
+        )

@@ -1,0 +1,152 @@
+"""Density clustering in SQL: hdbscan, cluster_assign, cluster_assignments."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsql.udfs import within as within_argument
+from nearsql.udfs.arguments import number, one_of, optional_whole_number, whole_number
+from nearsql.udfs.catalogue import sql_function
+from nearsql.udfs.cluster_model import find_model
+from nearsql.udfs.interrupt import Poll
+from nearsql.udfs.matrix import Matrix, load_matrix
+from nearsql.udfs.neighbors import QUERY_BLOCK, neighbor_graph
+from nearsql.udfs.space_points import euclidean, part
+from nearsql.udfs.spaces import Space, find_space
+from nearsql.udfs.vector_functions import parse_vector
+
+SELECTIONS = ("eom", "leaf")
+
+
+@sql_function(
+    columns=("id", "cluster", "probability", "outlier_score", "core_distance", "birth_lambda"),
+    example="select cluster, count(*) as items from hdbscan('digits/pixels', 20) group by cluster",
+)
+def hdbscan(
+    db: apsw.Connection,
+    space: str,
+    min_cluster_size: int = 5,
+    min_samples: int | None = None,
+    downsample: int = 1,
+    within: str | None = None,
+    selection: str = "eom",
+    epsilon: float = 0.0,
+) -> Iterator[tuple[int, int | None, float, float | None, float | None, float | None]]:
+    """The clusters of a space by density, as the hdbscan library finds them. Noise has cluster NULL.
+
+    The parameters are the library's: min_cluster_size, the fewest items of a cluster; min_samples
+    (default: min_cluster_size), whose distance to an item, itself not counted, is its core distance;
+    selection 'eom' or 'leaf' and epsilon, its cluster_selection_method and cluster_selection_epsilon.
+    Labels, probabilities and outlier scores equal those of its exact algorithm ('prims_kdtree').
+
+    downsample N takes the items whose sequence_number % N is 0; within limits them to the items of a
+    SELECT, or of a JSON array of ids.
+
+    In a space of metric cosine, distances are those of the vectors divided by their norms: chords,
+    sqrt(2 * cosine distance), which core_distance and epsilon measure. probability is 0 for noise.
+    birth_lambda is 1 / the distance at which the item's cluster split off from the one around it
+    (infinite if at distance 0), NULL for noise.
+    """
+    size = whole_number("min_cluster_size", min_cluster_size, at_least=2)
+    samples = optional_whole_number("min_samples", min_samples, at_least=1) or size
+    method = one_of("selection", selection, SELECTIONS)
+    least = number("epsilon", epsilon, at_least=0.0)
+    points = euclidean(_sample(db, find_space(db, space), downsample, within))
+    n = len(points.ids)
+    if n < 2:  # nothing that a distance could be measured to
+        yield from ((item, None, 0.0, None, None, None) for item in points.ids.tolist())
+        return
+    # Here, because they import numba, which takes a while.
+    from nearsql.udfs.hdbscan_tree import cut
+    from nearsql.udfs.spanning_tree import n_neighbors_for, spanning_tree
+
+    poll = Poll(db)
+    graph, _ = neighbor_graph(points, n_neighbors_for(n, samples), poll=poll)
+    tree = spanning_tree(points.vectors, graph, samples, poll)
+    found = cut(
+        tree,
+        min_cluster_size=size,
+        cluster_selection_method=method,
+        cluster_selection_epsilon=least,
+    )
+    poll()
+    yield from zip(
+        points.ids.tolist(),
+        [label if label >= 0 else None for label in found.labels.tolist()],
+        found.probabilities.tolist(),
+        found.outlier_scores.tolist(),
+        tree.core_distances.tolist(),
+        _null_for_nan(found.birth_lambdas),
+        strict=True,
+    )
+
+
+@sql_function(
+    example="select cluster_assign((select max(id) from runs where kind = 'cluster'),"
+    " vector_of('digits/pixels', 1)) as cluster",
+)
+def cluster_assign(db: apsw.Connection, run: int, vector: bytes | str | None) -> int | None:
+    """The label of the cluster of a run that a new vector belongs to; NULL for noise.
+
+    The vector, a BLOB or a JSON array, hangs on the run's member to which its mutual reachability
+    distance is least, and belongs to that member's cluster if the cluster reaches that far. The
+    members' vectors must still be those that were clustered; other items may have come since.
+    """
+    if vector is None:
+        return None
+    model, _ = find_model(db, whole_number("run", run, at_least=1))
+    query = parse_vector("vector", vector, model.members.space.dimensions)
+    labels, _ = model.assign(query[None, :], Poll(db))
+    return int(labels[0]) if labels[0] >= 0 else None
+
+
+@sql_function(
+    columns=("id", "cluster", "distance"),
+    example="select * from cluster_assignments((select max(id) from runs where kind = 'cluster'))",
+)
+def cluster_assignments(
+    db: apsw.Connection, run: int, within: str | None = None
+) -> Iterator[tuple[int, int | None, float]]:
+    """`cluster_assign` for all items of the run's space that are not its members, in one call.
+
+    Those that a downsample left out, and those that came later; with `within`, the items of a SELECT
+    or of a JSON array of ids among them. distance is the mutual reachability distance to the member
+    that an item hangs on.
+    """
+    model, matrix = find_model(db, whole_number("run", run, at_least=1))
+    subset = within_argument.item_ids(db, within)
+    others = np.setdiff1d(matrix.ids if subset is None else subset, model.members.ids)
+    rows = matrix.positions(others)
+    poll = Poll(db)
+    for start in range(0, len(rows), QUERY_BLOCK):
+        block = rows[start : start + QUERY_BLOCK]
+        labels, distances = model.assign(matrix.vectors[block], poll)
+        yield from zip(
+            matrix.ids[block].tolist(),
+            [label if label >= 0 else None for label in labels.tolist()],
+            distances.tolist(),
+            strict=True,
+        )
+
+
+def _sample(db: apsw.Connection, space: Space, downsample: Any, within: Any) -> Matrix:
+    """The part of a space that downsample and within leave."""
+    factor = whole_number("downsample", downsample, at_least=1)
+    ids = within_argument.item_ids(db, within)
+    if factor > 1:
+        taken = db.execute(
+            "select v.item_id from vectors v join items i on i.id = v.item_id"
+            " where v.space_id = ? and i.sequence_number % ? = 0",
+            (space.id, factor),
+        )
+        sampled = np.array([item for (item,) in cast(Any, taken)], np.int64)
+        ids = sampled if ids is None else np.intersect1d(ids, sampled)
+    matrix = load_matrix(db, space)
+    return matrix if ids is None else part(matrix, ids)
+
+
+def _null_for_nan(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else value for value in values.tolist()]

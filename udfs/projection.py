@@ -1,0 +1,186 @@
+"""Maps: few coordinates for each point of a space, by UMAP, t-SNE or PCA.
+
+UMAP and t-SNE start from the exact neighbour graph that search and clustering use, too.
+Importing this module is cheap; the libraries are imported by the method that needs them.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.matrix import Matrix
+from nearsql.udfs.neighbors import neighbor_graph
+from nearsql.udfs.space_points import euclidean
+
+Method = Literal["umap", "tsne", "pca"]
+METHODS: tuple[Method, ...] = ("umap", "tsne", "pca")
+FEWEST_POINTS = 3
+
+Coordinates = NDArray[np.float32]
+
+# From here on the spectral layout that UMAP starts from may not end in reasonable time.
+_TOO_MANY_FOR_SPECTRAL = 1_000_000
+# Up to so many dimensions PCA decomposes the covariance matrix: exact, and quick for many points.
+_COVARIANCE_DIMENSIONS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to project. The names and defaults are those of umap-learn and openTSNE."""
+
+    method: Method = "umap"
+    n_components: int = 2
+    n_neighbors: int = 15  # umap; counts the point itself
+    min_dist: float = 0.1  # umap
+    perplexity: float = 30.0  # tsne
+    random_state: int = 42
+
+    def parameters(self) -> dict[str, Any]:
+        """Those that the method looks at, by name."""
+        used = {
+            "umap": ("n_neighbors", "min_dist", "random_state"),
+            "tsne": ("perplexity", "random_state"),
+            "pca": (),
+        }[self.method]
+        values = asdict(self)
+        return {name: values[name] for name in ("method", "n_components", *used)}
+
+
+def effective(settings: Settings, n: int, dimensions: int) -> Settings:
+    """The settings as they can be used on n points.
+
+    n_neighbors is lowered to n - 1 (umap-learn's most) and perplexity to a third of the other points, but
+    not below 1. What cannot be mended so raises SqlFunctionError.
+    """
+    if n < FEWEST_POINTS:
+        raise SqlFunctionError(
+            f"a map needs at least {FEWEST_POINTS} items, not {n}: embed more of them, or sample less"
+        )
+    if settings.n_components < 2:
+        raise SqlFunctionError(f"n_components must be at least 2, not {settings.n_components}")
+    if settings.method == "tsne" and settings.n_components != 2:
+        raise SqlFunctionError(
+            f"t-SNE makes maps of 2 components, not {settings.n_components}: use umap or pca"
+        )
+    most = {"umap": max(2, n - 2), "tsne": 2, "pca": min(n, dimensions)}[settings.method]
+    if settings.n_components > most:
+        raise SqlFunctionError(
+            f"{settings.method} of {n} items with {dimensions} dimensions has at most {most} "
+            f"components, not {settings.n_components}"
+        )
+    return Settings(
+        settings.method,
+        settings.n_components,
+        min(settings.n_neighbors, n - 1),
+        settings.min_dist,
+        max(1.0, min(settings.perplexity, (n - 1) / 3)),
+        settings.random_state,
+    )
+
+
+def project(
+    matrix: Matrix, settings: Settings, poll: Callable[[], None] = lambda: None
+) -> Coordinates:
+    """Coordinates, (n, n_components) float32, of the rows of a matrix.
+
+    The same rows, settings, library versions and machine give the same bytes. poll is called where the
+    method allows it (UMAP's own steps do not) and may raise.
+    """
+    settings = effective(settings, *matrix.vectors.shape)
+    method = {"umap": _umap, "tsne": _tsne, "pca": _pca}[settings.method]
+    coordinates = np.ascontiguousarray(method(matrix, settings, poll), dtype="<f4")
+    if not np.isfinite(coordinates).all():
+        raise SqlFunctionError(
+            f"{settings.method} found no finite coordinates for space '{matrix.space.name}': "
+            "try another method"
+        )
+    return coordinates
+
+
+def _refuse_inner_products(matrix: Matrix) -> None:
+    if matrix.space.metric == "ip":
+        euclidean(matrix)  # says why
+
+
+def _umap(matrix: Matrix, settings: Settings, poll: Callable[[], None]) -> NDArray[Any]:
+    _refuse_inner_products(matrix)
+    n = len(matrix.ids)
+    places, distances = neighbor_graph(matrix, settings.n_neighbors - 1, poll=poll)
+    # UMAP's lists begin with the point itself.
+    indices = np.column_stack([np.arange(n), places])
+    distances = np.column_stack([np.zeros(n), distances])
+    with warnings.catch_warnings():
+        # It offers a variant that needs TensorFlow, which we do not use.
+        warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+        import umap
+
+    # The spectral layout is made of eigenvectors, of which a few points have too few.
+    few = n <= settings.n_components + 2
+    many = n >= _TOO_MANY_FOR_SPECTRAL
+    reducer = umap.UMAP(
+        n_components=settings.n_components,
+        n_neighbors=settings.n_neighbors,
+        min_dist=settings.min_dist,
+        metric="cosine" if matrix.space.metric == "cosine" else "euclidean",
+        init="random" if few else "pca" if many else "spectral",
+        random_state=settings.random_state,
+        n_jobs=1,  # what a random_state means anyway
+        precomputed_knn=(indices, distances),
+    )
+    with warnings.catch_warnings():
+        # We map these points only, and never ask for others to be placed among them.
+        warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\] \(knn_search_index\)")
+        return cast(NDArray[Any], reducer.fit_transform(matrix.vectors))
+
+
+def _tsne(matrix: Matrix, settings: Settings, poll: Callable[[], None]) -> NDArray[Any]:
+    _refuse_inner_products(matrix)
+    n, dimensions = matrix.vectors.shape
+    k = min(n - 1, int(3 * settings.perplexity))
+    places, distances = neighbor_graph(matrix, k, poll=poll)
+    from openTSNE import TSNE
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.initialization import random, rescale
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+    affinities = PerplexityBasedNN(
+        perplexity=settings.perplexity, knn_index=PrecomputedNeighbors(places, distances)
+    )
+    start = _pca(matrix, settings, poll) if dimensions >= 2 else np.zeros((n, 2))
+    if start[:, 0].std() > 0:
+        start = rescale(start)
+    else:  # points on a line, or all equal, have no principal plane
+        start = random(n, 2, random_state=settings.random_state)
+
+    def on_iteration(*_: Any) -> bool:
+        poll()
+        return False  # go on
+
+    # One thread: several would add the forces in another order each time.
+    reducer = TSNE(
+        n_components=2,
+        random_state=settings.random_state,
+        n_jobs=1,
+        callbacks=on_iteration,
+        callbacks_every_iters=5,
+    )
+    return np.asarray(reducer.fit(affinities=affinities, initialization=start))
+
+
+def _pca(matrix: Matrix, settings: Settings, poll: Callable[[], None]) -> NDArray[Any]:
+    from sklearn.decomposition import PCA
+
+    poll()
+    rows = (euclidean(matrix) if matrix.space.metric == "cosine" else matrix).vectors
+    n, dimensions = rows.shape
+    use_covariance = dimensions <= _COVARIANCE_DIMENSIONS and n >= dimensions
+    # Both solvers are exact and draw nothing at random; scikit-learn fixes the signs (svd_flip).
+    solver = PCA(settings.n_components, svd_solver="covariance_eigh" if use_covariance else "full")
+    # Where all points are equal, the shares of variance (which nobody asks for) are 0 / 0.
+    with np.errstate(invalid="ignore"):
+        return cast(NDArray[Any], solver.fit_transform(rows.astype(np.float64)))
