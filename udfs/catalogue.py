@@ -136,14 +136,15 @@ def register(connection: apsw.Connection, guard: Guard, functions: Iterable[SqlF
     for function in functions:
         call = _callable(function, connection, guard)
         if function.kind == "table":
+            module: Any = TableFunctionModule(  # a part of apsw.VTModule: what reading needs
+                function.columns,
+                tuple(p.name for p in function.parameters),
+                call,
+                function.estimated_rows,
+            )
             connection.create_module(
                 function.name,
-                TableFunctionModule(
-                    function.columns,
-                    tuple(p.name for p in function.parameters),
-                    call,
-                    function.estimated_rows,
-                ),
+                module,
                 use_bestindex_object=True,
                 eponymous_only=True,
                 read_only=True,
