@@ -232,6 +232,8 @@ class _Search:
         if excluded >= 0:
             scores[excluded] = -np.inf
         wanted = min(k, self.n - (excluded >= 0))
+        if not wanted:  # the only row is the excluded one
+            return np.full(k, -1, np.int64), np.full(k, np.inf)
         worst = self._worst_possible(np.partition(scores, self.n - wanted)[self.n - wanted], query)
         # Written so that a NaN, from an overflow, counts as a candidate.
         candidates = np.flatnonzero(~(scores < worst))
@@ -292,13 +294,11 @@ class _Search:
             elif self.inverse_norms is not None:
                 np.multiply(out, self.inverse_norms[part], out=out)
 
-        threads = faiss.omp_get_max_threads()
-        if threads == 1 or self.n * self.dimensions < _MANY_NUMBERS:
-            scan(slice(0, self.n))
-        else:
-            step = -(-self.n // threads)
-            parts = [slice(s, min(s + step, self.n)) for s in range(0, self.n, step)]
-            list(_threads(threads).map(scan, parts))
+        step = -(-self.n // faiss.omp_get_max_threads())
+        if self.n * self.dimensions < _MANY_NUMBERS:
+            step = self.n
+        parts = [slice(start, min(start + step, self.n)) for start in range(0, self.n, step)]
+        _in_threads(scan, parts, self.n * self.dimensions)
         return scores
 
     # Many queries: matrix multiplication, whose scores are selected from as they are computed.
@@ -400,7 +400,8 @@ class _Search:
             return out
         per_row = max(1, min(c, _CACHED // self.dimensions))
         per_query = max(1, _CACHED // (self.dimensions * per_row))
-        for i in range(0, m, per_query):
+
+        def compute(i: int) -> None:
             query = queries.vectors[i : i + per_query].astype(np.float64)[:, None, :]
             for j in range(0, c, per_row):
                 part = places[i : i + per_query, j : j + per_row]
@@ -412,7 +413,9 @@ class _Search:
                     np.multiply(terms, terms, out=terms)
                 else:
                     terms = rows * query
-                out[i : i + per_query, j : j + per_row] = terms.sum(axis=2)
+                terms.sum(axis=2, out=out[i : i + per_query, j : j + per_row])
+
+        _in_threads(compute, range(0, m, per_query), m * c * self.dimensions)
         if self.metric == "l2":
             return cast(Any, np.sqrt(out, out=out))
         if self.metric == "ip":
@@ -497,6 +500,20 @@ def _faiss_settings(*, blas: bool) -> Iterator[None]:
                 setattr(faiss.cvar, name, value)
 
 
+def _in_threads(call: Callable[[Any], None], arguments: Sequence[Any], numbers: int) -> None:
+    """Calls for each argument, in as many threads as faiss uses if there are many numbers to look at.
+
+    The calls spend their time in numpy and faiss, which let other threads run meanwhile.
+    """
+    threads = _faiss().omp_get_max_threads()
+    if threads == 1 or len(arguments) == 1 or numbers < _MANY_NUMBERS:
+        for argument in arguments:
+            call(argument)
+    else:
+        for _ in _pool(threads).map(call, arguments):
+            pass
+
+
 @cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="nearsql-scan")
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="nearsql-search")
