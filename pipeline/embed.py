@@ -18,6 +18,7 @@ from nearsql.pipeline.embed_spaces import (
     check_same,
     create_space,
     find_target,
+    load_encoder,
     read_model,
     save_model,
 )
@@ -135,8 +136,11 @@ def embed(
 def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
     """Encodes again the items that the recorded run wrote, and hashes the vectors as it did."""
     assert recorded.model_id is not None  # embed runs have one
-    module = find_module(recorded.parameters["model"])
-    encoder = module.load(read_model(db, recorded.model_id))
+    try:
+        module = find_module(recorded.parameters["model"])
+        encoder = load_encoder(module, read_model(db, recorded.model_id))
+    except UserError as error:
+        raise CannotReplay(f"run {recorded.id}: {error}") from error
     ids = [
         item_id
         for (item_id,) in db.execute(

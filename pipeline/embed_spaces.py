@@ -24,10 +24,7 @@ class Target:
 
     def load(self, module: EncoderModule) -> Encoder:
         """The model's encoder. Raises UserError when it does not measure as the space says."""
-        try:
-            encoder = module.load(self.model)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"the model {self.model.name!r} cannot be loaded: {error}") from error
+        encoder = load_encoder(module, self.model)
         if (encoder.dimensions, encoder.metric) != (self.dimensions, self.metric):
             raise UserError(
                 f"the space {self.name!r} has {self.dimensions} dimensions and the metric"
@@ -35,6 +32,14 @@ class Target:
                 f" {encoder.metric}: give another name with --space"
             )
         return encoder
+
+
+def load_encoder(module: EncoderModule, model: Model) -> Encoder:
+    """The encoder of a model that the database kept. Raises UserError when it is damaged."""
+    try:
+        return module.load(model)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the model {model.name!r} cannot be loaded: {error}") from error
 
 
 def find_target(db: dbapi.Connection, space: str) -> Target | None:

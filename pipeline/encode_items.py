@@ -96,13 +96,13 @@ def _vectors(encoder: Encoder, ready: list[_Prepared]) -> list[tuple[bytes, str 
             f" of {encoder.dimensions} dimensions"
         )
     is_finite = np.isfinite(vectors).all(axis=1)
-    has_direction = vectors.any(axis=1) | (encoder.metric != "cosine")
+    needs_direction = encoder.metric == "cosine"
     found = []
     for row, vector in enumerate(vectors):
         problem = columns["problem"][row]
         if problem is None and not is_finite[row]:
             problem = "the model gave a vector with a value that is no finite number"
-        if problem is None and not has_direction[row]:
+        if problem is None and needs_direction and not vector.any():
             problem = "the model gave a vector of zeros, which has no direction to compare"
         found.append((vector.tobytes(), problem))
     return found

@@ -189,6 +189,9 @@ def _json_array(source: Source, encoding: str) -> Iterator[Record]:
         if text.next_character() != "{":
             raise text.broken("it is not an object", number)
         yield _json_record(f"item {number}", text.next_object(number))
+    text.skip_character()
+    if text.next_character():
+        raise text.broken("the file goes on behind the array", number)
 
 
 class _JsonText:

@@ -204,7 +204,8 @@ class Writer:
         return stored is None and (uri is None or not os.path.lexists(uri))
 
     def _record_duplicate(self, row: Arrival, item_id: int, uri: str | None) -> None:
-        message = f"the same bytes as item {item_id} ({uri})"
+        what = "text" if row.kind == "text" else "bytes"
+        message = f"the same {what} as item {item_id} ({uri})"
         for name, value in row.labels.items():
             label = self._db.execute(
                 "select value from item_labels where item_id = ? and name = ?", (item_id, name)

@@ -62,7 +62,7 @@ class PixelsEncoder:
         if grey.size != (self.size, self.size):
             # Each new pixel is the mean of the area it covers.
             grey = grey.resize((self.size, self.size), Image.Resampling.BOX)
-        return (np.asarray(grey, dtype=np.float32) / 255).ravel()
+        return np.asarray(grey, dtype=np.float32).ravel() / np.float32(255)
 
     def __call__(self, batch: Batch) -> Columns:
         prepared: Any = batch["prepared"]
