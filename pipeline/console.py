@@ -1,6 +1,7 @@
 """What a command says on the terminal: progress, summaries, tables, errors."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -21,17 +22,21 @@ class _Silent:
 
 
 class _Lines:
-    """Plain lines on standard error, one for each tenth: for logs and pipes."""
+    """Plain lines on standard error, for logs and pipes: none for short work, then few."""
+
+    SECONDS = 5.0  # between two lines
 
     def __init__(self, title: str, total: int) -> None:
-        self._title, self._total, self._done, self._said = title, total, 0, 0
+        self._title, self._total, self._done = title, total, 0
+        self._started = self._said = time.monotonic()
 
     def advance(self, n: int = 1) -> None:
         self._done += n
-        tenths = 10 * self._done // self._total if self._total else 10
-        if tenths > self._said:
-            self._said = tenths
-            click.echo(f"{self._title}: {self._done:,} of {self._total:,}", err=True)
+        now = time.monotonic()
+        if now - self._said >= self.SECONDS:
+            self._said = now
+            left = (now - self._started) / self._done * (self._total - self._done)
+            say(f"{self._title}: {self._done:,} of {self._total:,}, about {left:.0f} s left")
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 -- The clusters of a run, noise included
 select
-    c.level,
+    c.level as level,
     c.label as cluster,
     (select l.name from cluster_labels l where l.cluster_id = c.id order by l.id desc limit 1) as name,
     p.label as parent,
-    c.size,
+    c.size as size,
     round(1.0 * c.size / sum(c.size) over (partition by c.level), 4) as share_of_clustered,
     c.exemplar_item_id
 from clusters c

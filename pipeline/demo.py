@@ -1,0 +1,152 @@
+"""The demo: real digits with planted flaws, from images to clusters and a map, and what SQL finds there.
+
+Everything it knows it asks with the named questions of schema/queries/, and shows the SQL it asked.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nearsql.pipeline.cluster import cluster_spaces
+from nearsql.pipeline.digits import FLIPPED, NEAR_DUPLICATES, OUTLIERS, planted_digits
+from nearsql.pipeline.embed import embed
+from nearsql.pipeline.ingest import ingest_image_bytes
+from nearsql.pipeline.project import project_space
+from nearsql.schema import query_files
+from nearsql.udfs import dbapi
+
+COLLECTION, SPACE, LABEL = "digits", "digits/pixels", "digit"
+MIN_CLUSTER_SIZE, MIN_SAMPLES = 20, 5
+
+Row = Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question: the SQL as a person can run it, some rows, and a score."""
+
+    title: str
+    sql: str
+    headers: list[str]
+    rows: list[Row]
+    verdict: str
+
+
+def build(db: dbapi.Connection, *, method: str = "umap", quiet: bool = True) -> dict[str, Any]:
+    """Ingests, embeds, clusters and projects the digits; gives the facts by step, for the summary."""
+    images: Iterator[tuple[str, bytes, dict[str, str], dict[str, Any]]] = (
+        (d.uri, d.png, d.labels, {}) for d in planted_digits()
+    )
+    ingested = ingest_image_bytes(
+        db, images, collection=COLLECTION, source="scikit-learn load_digits"
+    )
+    embedded = embed(db, "pixels", collection=COLLECTION, size=8, quiet=quiet)
+    clustered = cluster_spaces(
+        db, [SPACE], min_cluster_size=MIN_CLUSTER_SIZE, min_samples=MIN_SAMPLES
+    )
+    projected = project_space(db, SPACE, method=method)
+    runs = {
+        "images": ingested.run_id,
+        "vectors": embedded.run_id,
+        "clusters": clustered[0].run_id,
+        "map": projected.run_id,
+    }
+    return {"runs": runs}
+
+
+def questions(db: dbapi.Connection) -> Iterator[Finding]:
+    """What a person would ask first of a new collection, and how well the answers match the truth."""
+    planted = _planted(db)
+
+    def hits(kind: str, column: int = 0) -> Callable[[list[Row]], int]:
+        return lambda rows: len({row[column] for row in rows} & planted[kind])
+
+    yield _ask(
+        db,
+        "What is near item 1?",
+        "nearest_items",
+        {"space": SPACE, "item": 1, "k": 5},
+        lambda rows: "five nearest neighbours, exact",
+    )
+    run = db.execute("select max(run_id) from memberships").fetchone()[0]
+    yield _ask(
+        db,
+        "What groups are there?",
+        "clusters_of_run",
+        {"run": run},
+        lambda rows: _noise_sentence(db, run),
+    )
+    yield _ask(
+        db,
+        "Which labels look wrong?",
+        "disagreeing_neighbours",
+        {"space": SPACE, "k": 10, "label": LABEL},
+        lambda rows: (
+            f"{FLIPPED} labels were flipped: {hits('flipped label')(rows[:30])} of them are among the"
+            f" first 30 of {len(rows)} rows"
+        ),
+    )
+    yield _ask(
+        db,
+        "What is there twice?",
+        "near_duplicates",
+        {"space": SPACE, "k": 3, "threshold": 0.2},
+        lambda rows: (
+            f"{NEAR_DUPLICATES} near-duplicates were planted:"
+            f" {hits('near-duplicate', 1)(rows)} of them are among these {len(rows)} pairs"
+        ),
+    )
+    yield _ask(
+        db,
+        "What belongs nowhere?",
+        "far_from_everything",
+        {"space": SPACE, "k": 10, "limit": 20},
+        lambda rows: (
+            f"{OUTLIERS} outliers were planted: {hits('outlier')(rows)} of them are among these"
+            f" {len(rows)}"
+        ),
+    )
+
+
+def _ask(
+    db: dbapi.Connection,
+    title: str,
+    name: str,
+    parameters: dict[str, Any],
+    verdict: Callable[[list[Row]], str],
+) -> Finding:
+    (file,) = (f for f in query_files() if f.name == f"{name}.sql")
+    sql = file.read_text(encoding="utf-8").strip()
+    cursor = db.execute(sql, parameters)
+    headers = [column[0] for column in cursor.description or ()]
+    rows = cursor.fetchall()
+    return Finding(title, with_values(sql, parameters), headers, rows, verdict(rows))
+
+
+def with_values(sql: str, parameters: dict[str, Any]) -> str:
+    """The question with its parameters written in, to be pasted into any of the tools."""
+    for name, value in parameters.items():
+        literal = (
+            str(value) if isinstance(value, int | float) else "'" + value.replace("'", "''") + "'"
+        )
+        sql = sql.replace(f"cast(:{name} as integer)", literal)
+        sql = sql.replace(f"cast(:{name} as real)", literal)
+        sql = sql.replace(f":{name}", literal)
+    return sql
+
+
+def _planted(db: dbapi.Connection) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for item_id, kind in db.execute(
+        "select item_id, value from item_labels where name = 'planted'"
+    ):
+        found.setdefault(kind, set()).add(item_id)
+    return found
+
+
+def _noise_sentence(db: dbapi.Connection, run: int) -> str:
+    counts = json.loads(
+        db.execute("select counts_json from runs where id = ?", (run,)).fetchone()[0]
+    )
+    return ", ".join(f"{name} {value}" for name, value in counts.items())
