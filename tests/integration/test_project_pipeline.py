@@ -1,0 +1,131 @@
+"""`nearsql project`: runs, points, spaces of more components, replays, refusals."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from nearsql.pipeline import project as module
+from nearsql.pipeline.cli import cli
+from nearsql.pipeline.console import UserError
+from nearsql.pipeline.project import project_space
+from nearsql.pipeline.replay import replay
+from nearsql.udfs import dbapi
+from nearsql.udfs.errors import SqlFunctionError
+
+Fill = Callable[..., int]
+
+
+@pytest.fixture
+def rows(add_space: Fill) -> np.ndarray:
+    rows = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    add_space("s", rows)
+    return rows
+
+
+def test_points_parameters_and_counts(db: dbapi.Connection, rows: np.ndarray) -> None:
+    result = project_space(db, "s", method="umap", n_neighbors=8, random_state=7)
+    assert result.made_space is None
+    assert result.counts == {"items": 40}
+    kind, status, seed, parameters = db.execute(
+        "select kind, status, seed, parameters_json from runs where id = ?", (result.run_id,)
+    ).fetchone()
+    assert (kind, status, seed) == ("project", "finished", 7)
+    assert json.loads(parameters) == {
+        "space": "s",
+        "method": "umap",
+        "n_components": 2,
+        "n_neighbors": 8,
+        "min_dist": 0.1,
+        "random_state": 7,
+    }
+    stored = db.execute(
+        "select item_id, x, y from projection_points where run_id = ? order by item_id",
+        (result.run_id,),
+    ).fetchall()
+    direct = "select id, x, y from project('s', 'umap', 2, 8, 0.1, 30, 7) order by id"
+    assert stored == db.execute(direct).fetchall()
+    assert db.execute("select count(*) from spaces").fetchone() == (1,)
+
+
+def test_few_items_record_the_effective_parameters(db: dbapi.Connection, add_space: Fill) -> None:
+    add_space("few", np.random.default_rng(1).normal(size=(7, 4)))
+    assert project_space(db, "few", method="umap").parameters["n_neighbors"] == 6
+    assert project_space(db, "few", method="tsne").parameters["perplexity"] == 2.0
+
+
+def test_more_components_make_a_space(db: dbapi.Connection, rows: np.ndarray) -> None:
+    result = project_space(db, "s", method="pca", n_components=4)
+    assert result.made_space == "s/pca-4d"
+    assert db.execute(
+        "select kind, dimensions, metric, run_id from spaces where name = 's/pca-4d'"
+    ).fetchone() == ("projection", 4, "l2", result.run_id)
+    same = db.execute(
+        "select count(*) from project('s', 'pca', 4) p join vectors v on v.item_id = p.id"
+        " join spaces s on s.id = v.space_id and s.name = 's/pca-4d'"
+        " where v.vector = p.vector and v.run_id = ?",
+        (result.run_id,),
+    ).fetchone()
+    assert same == (40,)
+    assert db.execute("select count(*) from projection_points").fetchone() == (40,)
+    assert len(db.execute("select * from knn('s/pca-4d', 1, 3)").fetchall()) == 3
+
+
+def test_a_taken_name_is_a_sentence(db: dbapi.Connection, rows: np.ndarray) -> None:
+    first = project_space(db, "s", method="pca", n_components=3)
+    with pytest.raises(UserError, match=f"'s/pca-3d' is made by run {first.run_id}.*--name"):
+        project_space(db, "s", method="pca", n_components=3)
+    with pytest.raises(UserError, match="the space 's' is there already"):
+        project_space(db, "s", method="pca", n_components=3, name="s")
+    other = project_space(db, "s", method="pca", n_components=3, name="mine")
+    assert other.made_space == "mine"
+    with pytest.raises(UserError, match="2 components is not made a space"):
+        project_space(db, "s", method="pca", name="mine too")
+
+
+def test_nothing_is_written_when_the_space_changes_meanwhile(
+    db: dbapi.Connection, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = module._compute
+
+    def disturbed(*args: object) -> list[module.Row]:
+        found = compute(*args)  # type: ignore[arg-type]
+        db.execute("delete from vectors where item_id = 7")
+        db.commit()
+        return found
+
+    monkeypatch.setattr(module, "_compute", disturbed)
+    with pytest.raises(UserError, match="changed during this run"):
+        project_space(db, "s", method="pca", n_components=3)
+    assert db.execute("select count(*) from projection_points").fetchone() == (0,)
+    assert db.execute("select count(*) from spaces").fetchone() == (1,)
+    assert db.execute("select status from runs").fetchone() == ("failed",)
+
+
+@pytest.mark.parametrize("method", ["umap", "tsne", "pca"])
+def test_replay_gives_the_same_result(db: dbapi.Connection, rows: np.ndarray, method: str) -> None:
+    result = project_space(db, "s", method=method, min_dist=0.3, perplexity=6.0)
+    assert replay(db, result.run_id).is_same
+
+
+def test_refusals_leave_no_run(db: dbapi.Connection, rows: np.ndarray) -> None:
+    with pytest.raises(LookupError, match="there is no space 't'"):
+        project_space(db, "t")
+    with pytest.raises(SqlFunctionError, match="at most 6 components, not 9"):
+        project_space(db, "s", method="pca", n_components=9)
+    assert db.execute("select count(*) from runs").fetchone() == (0,)
+
+
+def test_command(db: dbapi.Connection, rows: np.ndarray, database: Path, tmp_path: Path) -> None:
+    arguments = ["project", str(database), "s", "--method", "pca", "--n-components", "3"]
+    outcome = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert outcome.exit_code == 0
+    assert "new space     s/pca-3d" in outcome.output
+    assert f"next: nearsql cluster {database} 's/pca-3d'" in outcome.output
+    missing = tmp_path / "missing.db"
+    with pytest.raises(dbapi.OperationalError, match="there is no file"):
+        CliRunner().invoke(cli, ["project", str(missing), "s"], catch_exceptions=False)
+    assert not missing.exists()

@@ -1,0 +1,124 @@
+"""The rule by which new vectors join clusters, against brute force and on held-out digits."""
+
+import warnings
+
+import hdbscan
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+
+from nearsql.udfs.cluster_model import ClusterModel
+from nearsql.udfs.hdbscan_tree import Clustering, cut
+from nearsql.udfs.matrix import Matrix
+from nearsql.udfs.spaces import Space
+from nearsql.udfs.spanning_tree import n_neighbors_for, spanning_tree
+
+
+def clustered(
+    rows: NDArray[np.float32], size: int, samples: int
+) -> tuple[Clustering, ClusterModel]:
+    k = n_neighbors_for(len(rows), samples)
+    graph = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(rows.astype(np.float64))
+    tree = spanning_tree(rows, graph.kneighbors(return_distance=False), samples)
+    found = cut(tree, min_cluster_size=size)
+    members = Matrix(np.arange(len(rows)), rows, Space(1, "s", rows.shape[1], "l2", 0, 0))
+    least = min(samples, len(rows) - 1)
+    model = ClusterModel(
+        members, tree.core_distances, found.labels, found.birth_lambdas, least, False
+    )
+    return found, model
+
+
+def by_brute_force(model: ClusterModel, vector: NDArray[np.float32]) -> tuple[int, float]:
+    """The rule as it is written down: all members, one after another, in float64."""
+    apart = np.sqrt(((model.members.vectors.astype(float) - vector.astype(float)) ** 2).sum(axis=1))
+    core = np.sort(apart)[model.min_samples - 1]
+    reach = np.maximum(np.maximum(apart, core), model.core_distances)
+    q = min(range(len(apart)), key=lambda i: (reach[i], apart[i], i))
+    if model.labels[q] < 0:
+        return -1, reach[q]
+    if reach[q] > 0 and 1 / reach[q] < model.birth_lambdas[q]:
+        return -1, reach[q]
+    return int(model.labels[q]), reach[q]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=arrays(
+        np.float32,
+        st.tuples(st.integers(8, 60), st.just(2)),
+        elements=st.integers(-3, 3).map(float) | st.floats(-5, 5, width=16),
+        fill=st.nothing(),
+    ),
+    queries=arrays(
+        np.float32, (6, 2), elements=st.integers(-4, 4).map(float) | st.floats(-6, 6, width=16)
+    ),
+    samples=st.integers(1, 5),
+)
+def test_assign_is_the_rule(
+    rows: NDArray[np.float32], queries: NDArray[np.float32], samples: int
+) -> None:
+    _, model = clustered(rows, 3, samples)
+    labels, distances = model.assign(queries)
+    for query, label, distance in zip(queries, labels, distances, strict=True):
+        assert (label, pytest.approx(distance, rel=1e-9)) == by_brute_force(model, query)
+
+
+def test_assign_looks_as_far_as_it_must() -> None:
+    # The 400 members around a query are noise-like in that their own core distances are huge (each
+    # asks for its 300th neighbour); the member that it hangs on is found only by looking past them.
+    rng = np.random.default_rng(0)
+    near = rng.normal(size=(400, 3)).astype(np.float32)
+    dense = (rng.normal(size=(400, 3)) * 0.01 + 2.0).astype(np.float32)
+    _, model = clustered(np.vstack([near, dense]), 50, 300)
+    queries = rng.normal(size=(40, 3)).astype(np.float32)
+    labels, distances = model.assign(queries)
+    for query, label, distance in zip(queries, labels, distances, strict=True):
+        assert (label, pytest.approx(distance, rel=1e-9)) == by_brute_force(model, query)
+
+
+def test_a_point_amid_a_cluster_joins_it_and_one_far_away_none() -> None:
+    rows = np.array([[float(i)] for i in (0, 1, 2, 3, 4, 14, 15, 16, 17, 18)], np.float32)
+    found, model = clustered(rows, 5, 1)
+    labels, distances = model.assign(np.array([[2.5], [16.5], [9.0], [1000.0]], np.float32))
+    assert labels.tolist() == [found.labels[0], found.labels[5], found.labels[0], -1]
+    assert distances[3] == 982.0
+    # The clusters were born at distance 10: up to there they reach, and no farther.
+    labels, _ = model.assign(np.array([[28.0], [28.5]], np.float32))
+    assert labels.tolist() == [found.labels[5], -1]
+
+
+def test_held_out_digits_go_where_clustering_all_would_put_them() -> None:
+    rows = load_digits().data.astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(rows))
+    held_out, kept = order[: len(rows) * 15 // 100], order[len(rows) * 15 // 100 :]
+    found, model = clustered(rows[kept], 20, 5)
+    labels, _ = model.assign(rows[held_out])
+
+    everything, _ = clustered(rows, 20, 5)
+    # The labels of both clusterings, paired by where most of the kept points are.
+    pairs = {-1: -1}
+    for label in range(everything.labels.max() + 1):
+        there = found.labels[everything.labels[kept] == label]
+        pairs[label] = int(np.bincount(there[there >= 0], minlength=1).argmax())
+    again = np.array([pairs[label] for label in everything.labels[held_out]])
+    agreement = (labels == again).mean()
+    print(f"agreement with clustering again: {agreement:.3f}")
+    assert agreement > 0.9
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        library = hdbscan.HDBSCAN(
+            min_cluster_size=20, min_samples=5, algorithm="prims_kdtree", prediction_data=True
+        ).fit(rows[kept].astype(np.float64))
+        theirs, _ = hdbscan.approximate_predict(library, rows[held_out].astype(np.float64))
+    np.testing.assert_array_equal(library.labels_, found.labels)
+    print(f"agreement with approximate_predict: {(labels == theirs).mean():.3f}")
+    print(f"approximate_predict with clustering again: {(theirs == again).mean():.3f}")
+    assert (labels == theirs).mean() > 0.9
+    assert agreement >= (theirs == again).mean() - 0.02
