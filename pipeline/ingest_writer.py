@@ -86,9 +86,11 @@ class Writer:
         """Writes what is left; settles the run's counts and the hash of what the run brought."""
         self._flush()
         run = self._run
-        (changed,) = self._db.execute(_CHANGED_SQL, (run.id,)).fetchone()
-        if changed:
-            run.counts["changed"] = changed
+        if run.counts["new"]:
+            values = {"run_id": run.id, "collection": self._collection}
+            (changed,) = self._db.execute(_CHANGED_SQL, values).fetchone()
+            if changed:
+                run.counts["changed"] = changed
         run.result_sha256 = brought_sha256(self._db, run.id)
         return IngestResult(run.id, self._collection, run.counts)
 
@@ -229,9 +231,10 @@ def as_json(value: Mapping[str, Any]) -> str:
 
 # New items at places where the collection has an older item: files that changed since.
 _CHANGED_SQL = """
-select count(distinct new.id) from items new
-join items old on old.uri = new.uri and old.collection = new.collection and old.id < new.id
-where new.run_id = ?
+select coalesce(sum(n_new), 0) from (
+    select sum(run_id is :run_id) as n_new, sum(run_id is not :run_id) as n_old
+    from items where collection = :collection group by uri
+) where n_new > 0 and n_old > 0
 """
 
 
