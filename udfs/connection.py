@@ -17,6 +17,9 @@ from nearsql.udfs import catalogue, dbapi
 PAGE_SIZE = 65536
 CACHE_KIB = 65536
 
+# The connections that have been prepared, by their raw connection.
+_prepared: "weakref.WeakSet[apsw.Connection]" = weakref.WeakSet()
+
 
 class PendingMigrations(UserWarning):
     """The file's schema is older than this nearsql's; nothing is changed until `nearsql migrate`."""
@@ -82,9 +85,12 @@ def prepare(connection: dbapi.Connection) -> None:
     """Gives an open connection the pragmas, sqlite-vec and all functions, as `connect` does.
 
     For connections that Datasette or sqlite-utils opened through the face. Pragmas are set only on
-    nearsql's own files: other files keep the settings that their programs expect.
+    nearsql's own files: other files keep the settings that their programs expect. Once a connection:
+    Datasette hands its own to sqlite-utils, whose plugin asks again.
     """
     raw = connection.apsw
+    if raw in _prepared:
+        return
     if migrations.file_state(connection).state != "foreign":
         raw.pragma("foreign_keys", True)
         raw.pragma("cache_size", -CACHE_KIB)
@@ -99,6 +105,7 @@ def prepare(connection: dbapi.Connection) -> None:
     finally:
         raw.enable_load_extension(False)
     catalogue.register(raw, _Guard(connection), catalogue.load().values())
+    _prepared.add(raw)
 
 
 class _Guard:
