@@ -6,6 +6,7 @@ together with the two modules that have imported the name before plugins are loa
 would come too late: Datasette 1.0 opens files before it.
 """
 
+import importlib
 from typing import Any
 
 import apsw
@@ -23,6 +24,16 @@ from nearsql.udfs.connection import prepare
 
 for _module in (datasette.utils.sqlite, datasette.utils, datasette.database):
     _module.sqlite3 = dbapi
+
+
+@hookimpl
+def startup() -> None:
+    """Keeps Datasette's page for errors working where `rich` is installed, as it is with nearsql.
+
+    Datasette prints errors by rich when it finds it, with all local variables (cookies too), and
+    fails itself where no exception is being handled: an address without a route gave 500, not 404.
+    """
+    importlib.import_module("datasette.handle_exception").rich = None
 
 
 @hookimpl
@@ -44,6 +55,7 @@ def register_routes() -> list[tuple[str, Any]]:
     return [
         (r"^/-/nearsql-assets/(?P<version>[^/]+)/(?P<name>[^/]+)$", assets.asset),
         (root + r"$", overview.overview),
+        (root + r"/clusters$", clusters.newest_clusters),
         (root + r"/clusters/(?P<run>\d+)$", clusters.clusters_of_run),
         (root + r"/clusters/(?P<run>\d+)/(?P<level>\d+)/(?P<label>\d+|noise)$", clusters.members),
         (root + r"/map$", maps.newest_map),

@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from datasette import NotFound
 from datasette.utils.asgi import Request, Response
 
 CONTENT_TYPES = {
@@ -29,7 +28,7 @@ async def asset(request: Request) -> Response:
     """One asset; an address of an older version gives 404, never another version's bytes."""
     name, version = request.url_vars["name"], request.url_vars["version"]
     if name not in CONTENT_TYPES or version != _version(name):
-        raise NotFound(f"There is no asset {name} of version {version}")
+        return Response.text("There is no such asset.", status=404)
     return Response(
         _read(name),
         headers={

@@ -50,9 +50,8 @@ async def _thumbnail(datasette: Any, database: str, item: int, column: str) -> M
     if found is None:
         return None
     url = page_url(datasette, database, "items", item)
-    shown = found["kind"] if column == "kind" else item
     if found["kind"] == "text":
-        return Markup('<a href="{}">{}</a>').format(url, shown)
-    return Markup(
-        '<a href="{}"><img src="{}/image" alt="" loading="lazy" height="40"> {}</a>'
-    ).format(url, url, shown)
+        return Markup('<a href="{}">{}</a>').format(url, "text" if column == "kind" else item)
+    picture = Markup('<img src="{}/image" alt="image" loading="lazy" height="40">').format(url)
+    beside = "" if column == "kind" else Markup(" {}").format(item)
+    return Markup('<a href="{}">{}{}</a>').format(url, picture, beside)

@@ -27,6 +27,15 @@ class Segment:
 
 
 @page
+async def newest_clusters(current: Page) -> Response:
+    """The newest clustering, or how to make the first one."""
+    clusterings = await current.rows("clusterings")
+    if not clusterings:
+        return await current.html("nearsql_no_clusters.html")
+    return Response.redirect(current.url("clusters", clusterings[0]["run_id"]))
+
+
+@page
 async def clusters_of_run(current: Page) -> Response:
     """Every cluster of a run with its size, exemplars and label mix; the noise of each level last."""
     run_id = current.number("run")

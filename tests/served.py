@@ -1,0 +1,101 @@
+"""Datasette as the tests meet it: within this process, or as a server of its own."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from datasette.app import Datasette
+
+
+class Site:
+    """A Datasette within this process, asked one request at a time."""
+
+    def __init__(self, *paths: Path, **options: Any) -> None:
+        self.runner = asyncio.Runner()
+        self.datasette = Datasette([str(p) for p in paths], **options)
+        self.runner.run(self.datasette.invoke_startup())
+        self.is_first_line = not hasattr(self.datasette, "allowed")  # 0.65, not 1.0
+
+    def get(self, path: str, actor: dict[str, Any] | None = None, **options: Any) -> Any:
+        """The response to a GET, redirects not followed."""
+        if actor is not None:
+            options["cookies"] = {"ds_actor": self.datasette.client.actor_cookie(actor)}
+        return self.runner.run(self.datasette.client.get(path, **options))
+
+    def request(self, method: str, path: str) -> Any:
+        """The response to any method."""
+        return self.runner.run(self.datasette.client.request(method, path))
+
+    def query(self, database: str, sql: str, format_: str = "json", **parameters: Any) -> Any:
+        """The response of Datasette's own SQL page, whose address differs between its lines."""
+        path = query_path(database, format_, is_first_line=self.is_first_line)
+        return self.get(path + "?" + urlencode({"sql": sql, "_shape": "objects", **parameters}))
+
+    def close(self) -> None:
+        """Ends Datasette's threads and closes its files."""
+        for database in self.datasette.databases.values():
+            database.close()
+        if self.datasette.executor is not None:
+            self.datasette.executor.shutdown(wait=True)
+        self.runner.close()
+
+
+def query_path(database: str, format_: str, *, is_first_line: bool) -> str:
+    """Where Datasette answers SQL: `/db.json` in 0.65, `/db/-/query.json` in 1.0."""
+    suffix = f".{format_}" if format_ != "html" else ""
+    return f"/{database}{suffix}" if is_first_line else f"/{database}/-/query{suffix}"
+
+
+@contextmanager
+def site(*paths: Path, **options: Any) -> Iterator[Site]:
+    """A Site, closed at the end."""
+    opened = Site(*paths, **options)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def free_port() -> int:
+    """A TCP port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(*command: str, port: int, ready: str = "/-/versions.json") -> Iterator[str]:
+    """A server in a process of its own; yields its address once it answers."""
+    address = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    urllib.request.urlopen(address + ready, timeout=5).close()
+                    break
+                except OSError:
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        log.seek(0)
+                        raise AssertionError(log.read().decode()) from None
+                    time.sleep(0.1)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
