@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from nearsql.pipeline import demo
+from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.udfs import connection
 
 
 def build(path: Path) -> None:
-    """Makes it: collection and label `digits`, space `digits/pixels`, clusters by run 3, map by run 4."""
+    """Makes it: space `digits/pixels`, clusters by run 3, a map by run 4, clusters of each second item by 5."""
     db = connection.create(path)
     demo.build(db, method="pca")
+    cluster_spaces(db, [demo.SPACE], min_cluster_size=20, min_samples=5, downsample=2)
     db.close()

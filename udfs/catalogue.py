@@ -25,14 +25,15 @@ Kind = Literal["scalar", "aggregate", "table"]
 Guard = Callable[[], str | None]
 Implementation = TypeVar("Implementation", bound=Callable[..., Any])
 
-# The modules that declare functions; importing them fills the catalogue.
+# The modules that declare functions, in the order of the documentation; importing them fills the
+# catalogue.
 MODULES = (
-    "nearsql.udfs.vector_functions",
     "nearsql.udfs.knn_functions",
-    "nearsql.udfs.sampling_functions",
+    "nearsql.udfs.vote_functions",
     "nearsql.udfs.clustering_functions",
     "nearsql.udfs.projection_functions",
-    "nearsql.udfs.vote_functions",
+    "nearsql.udfs.sampling_functions",
+    "nearsql.udfs.vector_functions",
 )
 
 
@@ -121,10 +122,11 @@ def _sql_name(python_name: str) -> str:
 
 
 def load() -> dict[str, SqlFunction]:
-    """The whole catalogue, its modules imported."""
+    """The whole catalogue, its modules imported, in the order of MODULES and of the code."""
     for module in MODULES:
         importlib.import_module(module)
-    return CATALOGUE
+    order = sorted(CATALOGUE.values(), key=lambda f: MODULES.index(f.implementation.__module__))
+    return {function.name: function for function in order}
 
 
 def register(connection: apsw.Connection, guard: Guard, functions: Iterable[SqlFunction]) -> None:

@@ -105,7 +105,8 @@ def cluster_assign(db: apsw.Connection, run: int, vector: bytes | str | None) ->
 
 @sql_function(
     columns=("id", "cluster", "distance"),
-    example="select * from cluster_assignments((select max(id) from runs where kind = 'cluster'))",
+    example="select * from cluster_assignments((select max(id) from runs where kind = 'cluster'))\n"
+    "limit 3",
 )
 def cluster_assignments(
     db: apsw.Connection, run: int, within: str | None = None

@@ -1,0 +1,75 @@
+"""What the documents say is true: generated pages are up to date, and README's SQL runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs.example_database import build
+from nearsql.pipeline import cli
+from nearsql.udfs import connection
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("documents") / "digits.db"
+    build(path)
+    return path
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "docs.generate", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_sql_gives_rows(examples: Path) -> None:
+    db = connection.connect(examples, read_only=True)
+    blocks = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    statements = [s for block in blocks for s in block.split(";") if s.strip()]
+    assert len(statements) >= 7
+    for statement in statements:
+        assert db.execute(statement).fetchone() is not None, statement
+    db.close()
+
+
+def test_readme_python_runs(examples: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=examples.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_names_only_commands_that_exist() -> None:
+    for name in re.findall(r"^    nearsql (\w+)", README, re.MULTILINE):
+        assert name in cli.COMMANDS
+
+
+def test_documents_link_to_files_that_exist() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
+    assert len(pages) > 5
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_nothing_names_a_machine_or_a_registry() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    pattern = re.compile(r"/(?:work|root|home)/[a-z]|index-url|https?://[\w.]*pypi")
+    for name in listed:
+        file = ROOT / name
+        if (
+            file.suffix in {".py", ".md", ".sql", ".toml", ".html", ".js", ".css"}
+            or not file.suffix
+        ):
+            found = pattern.search(file.read_text(encoding="utf-8"))
+            assert not found or name.endswith("test_documents.py"), f"{name}: {found}"
