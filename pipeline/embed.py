@@ -112,7 +112,7 @@ def embed(
         db,
         "embed",
         parameters=parameters,
-        seed=fitted.parameters["options"].get("seed"),
+        seed=fitted.parameters.get("options", {}).get("seed"),
         model_id=model_id,
         inputs=[RunInput("collection", name, rows=n) for name, n in items.by_collection().items()],
         packages=module.PACKAGES,

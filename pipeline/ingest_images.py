@@ -51,6 +51,7 @@ def ingest_images(
     collection = collection or root.name
     if not collection:
         raise UserError(f"{root} has no name to call the collection by: give --collection NAME")
+    label = label or None
     listing = list_files(root)
     if not listing.files and not listing.problems:
         raise UserError(f"{root} has no files in it: give a folder of images")

@@ -1,6 +1,6 @@
 """`tfidf`: latent semantic analysis. Words weighed by rarity, then the directions that vary most.
 
-The field's plain baseline for texts: scikit-learn's TfidfVectorizer and TruncatedSVD, after
+The field's plain baseline for texts: scikit-learn's tf-idf and randomised decomposition, after
 Deerwester et al., "Indexing by latent semantic analysis" (1990). What it learns (vocabulary, word
 weights, directions) is kept in the database, so that later texts are measured with the same ruler.
 """
@@ -49,7 +49,7 @@ def fit(name: str, space: str, options: Mapping[str, int], corpus: Corpus) -> Mo
     Fewer dimensions come out than were asked for when the corpus has fewer texts or words; the
     model's parameters then name both numbers.
     """
-    from sklearn.decomposition import TruncatedSVD
+    from sklearn.utils.extmath import randomized_svd
 
     min_df = 2 if len(corpus) >= _LARGE_CORPUS else 1
     vectorizer = _vectorizer(max_features=options["max_features"], min_df=min_df)
@@ -62,9 +62,10 @@ def fit(name: str, space: str, options: Mapping[str, int], corpus: Corpus) -> Mo
             "these texts have no words to learn from (a word has at least two letters or digits)"
         ) from error
     asked = min(options["dimensions"], *counts.shape)
-    svd = TruncatedSVD(asked, algorithm="randomized", random_state=options["seed"]).fit(counts)
-    strengths = svd.singular_values_
-    directions = svd.components_[strengths > _SMALLEST_SINGULAR_VALUE * strengths[0]]
+    # What TruncatedSVD computes, without its variances, which a corpus of one text has not.
+    _, strengths, directions = randomized_svd(counts, asked, n_iter=5, random_state=options["seed"])
+    is_real = strengths > _SMALLEST_SINGULAR_VALUE * strengths[0]
+    strengths, directions = strengths[is_real], directions[is_real]
     words = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
     parameters = {
         "model": "tfidf",
@@ -74,7 +75,8 @@ def fit(name: str, space: str, options: Mapping[str, int], corpus: Corpus) -> Mo
         "min_df": min_df,
         "sublinear_tf": True,
         "texts": len(corpus),
-        "explained_variance": round(float(svd.explained_variance_ratio_.sum()), 6),
+        # The share of the sum of squares of all word weights that the dimensions hold.
+        "share_kept": round(float((strengths**2).sum() / counts.power(2).sum()), 6),
     }
     arrays = {
         "vocabulary": json.dumps(words, ensure_ascii=False).encode(),

@@ -140,6 +140,27 @@ def test_tfidf_records_what_the_corpus_allowed() -> None:
     assert large.parameters["min_df"] == 2
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("texts", "dimensions"),
+    [
+        (["hello world"], 1),
+        (["hello", "hello"], 1),
+        (["hello", "?"], 1),
+        (["aa bb", "cc dd"], 2),
+        (["the same words"] * 5, 1),
+    ],
+)
+def test_tfidf_of_the_smallest_corpora(texts, dimensions) -> None:
+    model = tfidf.fit("tfidf", "s", OPTIONS, Corpus(texts))
+    assert model.parameters["dimensions"] == dimensions
+    assert model.parameters["share_kept"] == pytest.approx(1, abs=1e-5)
+    columns = encode(tfidf.load(model), texts)
+    for text, vector, problem in zip(texts, columns["vector"], columns["problem"], strict=True):
+        assert (problem is None) == (text != "?")
+        assert np.linalg.norm(vector) == pytest.approx(0.0 if problem else 1.0)
+
+
 def test_a_text_without_a_known_word_is_a_problem_not_a_vector_of_zeros() -> None:
     encoder = tfidf.load(tfidf.fit("tfidf", "s", OPTIONS, Corpus(TEXTS)))
     columns = encode(encoder, ["cat", "zebra xylophone", "? !"])
