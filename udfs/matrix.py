@@ -49,12 +49,7 @@ class Matrix:
 
         Cosine needs them; kept instead of normalised rows, which would take as much memory again.
         """
-        squares = np.empty(len(self.ids), np.float64)
-        for start, stop in _blocks(*self.vectors.shape):
-            block = self.vectors[start:stop].astype(np.float64)
-            np.multiply(block, block, out=block)
-            block.sum(axis=1, out=squares[start:stop])
-        return squares
+        return _squared_norms(self.vectors)
 
     def positions(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The row positions of those of the item ids that are in the space, ascending, each once."""
@@ -122,7 +117,9 @@ class _Cache:
             found = self._find(key, space)
             if found is not None:
                 return found
-            matrix = _read(db, space, lambda space, n: self._make_room(key, space, n), poll)
+            with self._lock:
+                older = self._matrices.get(key)
+            matrix = _read(db, space, older, lambda *needed: self._make_room(key, *needed), poll)
             with self._lock:
                 self._matrices[key] = matrix
             return matrix
@@ -189,10 +186,23 @@ def _needed(rows: int, dimensions: int) -> int:
     return rows * (4 * dimensions + 16)
 
 
+def _squared_norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    squares = np.empty(len(vectors), np.float64)
+    for start, stop in _blocks(*vectors.shape):
+        block = vectors[start:stop].astype(np.float64)
+        np.multiply(block, block, out=block)
+        block.sum(axis=1, out=squares[start:stop])
+    return squares
+
+
 def _read(
-    db: apsw.Connection, space: Space, make_room: Callable[[Space, int], None], poll: Poll
+    db: apsw.Connection,
+    space: Space,
+    older: Matrix | None,
+    make_room: Callable[[Space, int], None],
+    poll: Poll,
 ) -> Matrix:
-    """Reads the whole space into a new matrix."""
+    """Reads a space into a new matrix: all of it, or what changed since an older matrix of it."""
     snapshot = db.execute(
         "select generation, generation_token,"
         " (select count(*) from vectors where space_id = spaces.id) from spaces where id = ?",
@@ -206,7 +216,14 @@ def _read(
             raise SqlFunctionError(f"space '{space.name}' was deleted a moment ago")
         generation, token, count = cast(Any, row)
         space = replace(space, generation=generation, generation_token=token)
-        make_room(space, _needed(count, space.dimensions))
+        needed = _needed(count, space.dimensions)
+        if older is not None:
+            changed = _changes(db, space, older)
+            if changed is not None and needed + _needed(*older.vectors.shape) <= memory_limit():
+                make_room(space, needed + _needed(*older.vectors.shape))
+                return _patched(db, space, older, changed, poll)
+            older = None  # so that its memory is free for the new one
+        make_room(space, needed)
         row_ids = np.empty(count, np.int64)
         ids = np.empty(count, np.int64)
         for i, row in enumerate(
@@ -221,6 +238,78 @@ def _read(
         snapshot.close()
     vectors.flags.writeable = ids.flags.writeable = False
     return Matrix(ids, vectors, space)
+
+
+_Changes = list[tuple[int, int | None]]
+
+
+def _changes(db: apsw.Connection, space: Space, older: Matrix) -> _Changes | None:
+    """The items changed since an older matrix, by id, with their row in `vectors` or None if deleted.
+
+    None when the log does not tell them all, or they are so many that reading everything is as quick.
+    """
+    since, until = older.space.generation, space.generation
+    ((is_logged, entries),) = db.execute(
+        # The older matrix must be of this history, not of a transaction that was rolled back.
+        "select exists (select 1 from vector_changes where space_id = :space and generation = :since"
+        " and generation_token = :token),"
+        " (select count(*) from vector_changes where space_id = :space"
+        " and generation > :since and generation <= :until)",
+        {
+            "space": space.id,
+            "since": since,
+            "until": until,
+            "token": older.space.generation_token,
+        },
+    )
+    if not is_logged or entries != until - since or entries > len(older.ids) // 4:
+        return None
+    rows = db.execute(
+        "select distinct c.item_id, v.id from vector_changes c"
+        " left join vectors v on v.space_id = c.space_id and v.item_id = c.item_id"
+        " where c.space_id = ? and c.generation > ? order by c.item_id",
+        (space.id, since),
+    )
+    return cast(Any, rows.fetchall())
+
+
+def _patched(
+    db: apsw.Connection, space: Space, older: Matrix, changes: _Changes, poll: Poll
+) -> Matrix:
+    """A new matrix: the older one's rows but for the changed items, which are read.
+
+    The older one stays as it is, since searches of other threads may be using it.
+    """
+    present = [(item, row) for item, row in changes if row is not None]
+    new_ids = np.array([item for item, _ in present], np.int64)
+    new_rows = np.array([row for _, row in present], np.int64)
+    new_vectors = np.empty((len(new_ids), space.dimensions), np.float32)
+    _read_vectors(db, space, new_rows, new_ids, new_vectors, poll)
+
+    stays = ~np.isin(older.ids, np.array([item for item, _ in changes], np.int64))
+    kept_ids = older.ids[stays]
+    places = np.searchsorted(kept_ids, new_ids)  # each goes before the kept row of that place
+    ids = np.insert(kept_ids, places, new_ids)
+    is_new = np.zeros(len(ids), np.bool_)
+    is_new[places + np.arange(len(places))] = True
+    vectors = np.empty((len(ids), space.dimensions), np.float32)
+    vectors[is_new] = new_vectors
+    sources = np.flatnonzero(stays)
+    targets = np.flatnonzero(~is_new)
+    # The kept rows lie in a few long runs: copying those is as quick as copying memory.
+    ends = np.flatnonzero((np.diff(sources) != 1) | (np.diff(targets) != 1)) + 1
+    for run in np.split(np.arange(len(sources)), ends):
+        if len(run):
+            source, target = sources[run[0]], targets[run[0]]
+            vectors[target : target + len(run)] = older.vectors[source : source + len(run)]
+    vectors.flags.writeable = ids.flags.writeable = False
+    matrix = Matrix(ids, vectors, space)
+    if "squared_norms" in vars(older):
+        norms = np.empty(len(ids), np.float64)
+        norms[~is_new] = older.squared_norms[stays]
+        norms[is_new] = _squared_norms(new_vectors)
+        vars(matrix)["squared_norms"] = norms
+    return matrix
 
 
 def _read_vectors(
@@ -288,4 +377,4 @@ def _machine_memory() -> int:
 
 
 def _shown_bytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"

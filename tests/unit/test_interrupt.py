@@ -1,0 +1,115 @@
+"""Time limits and interrupts act inside one long call."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+import faiss
+import numpy as np
+import pytest
+
+from nearsql.udfs import dbapi, interrupt, neighbors
+from nearsql.udfs.interrupt import Poll
+
+Fill = Callable[..., int]
+
+
+@pytest.fixture
+def raw() -> apsw.Connection:
+    return apsw.Connection(":memory:")
+
+
+def test_it_asks_the_progress_handler(
+    raw: apsw.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupt, "INTERVAL_S", 0)
+    calls = []
+    raw.set_progress_handler(lambda: bool(calls.append(1)), 1000)  # as often as Datasette asks
+    poll = Poll(raw)
+    for polled in range(1, 6):
+        poll()
+        assert len(calls) >= polled
+    raw.set_progress_handler(lambda: True, 1000)
+    with pytest.raises(apsw.InterruptError):
+        poll()
+
+
+def test_it_does_so_only_every_now_and_then(raw: apsw.Connection) -> None:
+    raw.set_progress_handler(lambda: True, 1)
+    poll = Poll(raw)
+    poll()
+    poll._next = 0.0
+    with pytest.raises(apsw.InterruptError):
+        poll()
+
+
+def stop_at(
+    call: int, what: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], int]:
+    """Does something when faiss is called for that time; gives a function that counts its calls."""
+    calls = 0
+    knn = faiss.knn
+
+    def counted(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            what()
+        return knn(*args)
+
+    monkeypatch.setattr(faiss, "knn", counted)
+    monkeypatch.setattr(interrupt, "INTERVAL_S", 0)
+    monkeypatch.setattr(neighbors, "QUERY_BLOCK", 10)
+    return lambda: calls
+
+
+STATEMENTS = (
+    "select count(*) from knn_graph('s', 3)",
+    "select count(*) from knn_batch('s', 'select id from items', 3)",
+)
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+def test_an_interrupt_ends_the_search(
+    db: dbapi.Connection, add_space: Fill, sql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_space("s", np.random.default_rng(0).standard_normal((100, 4)))
+    calls = stop_at(3, db.interrupt, monkeypatch)
+    with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$") as caught:
+        db.execute(sql).fetchall()
+    assert caught.value.args == ("interrupted",)  # what Datasette looks for
+    assert calls() == 3
+    monkeypatch.undo()
+    assert db.execute(STATEMENTS[0]).fetchone()[0] == 300  # the connection goes on
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+def test_a_time_limit_ends_the_search(
+    db: dbapi.Connection, add_space: Fill, sql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_space("s", np.random.default_rng(0).standard_normal((100, 4)))
+    is_over = False
+
+    def end() -> None:
+        nonlocal is_over
+        is_over = True
+
+    calls = stop_at(2, end, monkeypatch)
+    db.set_progress_handler(lambda: is_over, 1000)
+    with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
+        db.execute(sql).fetchall()
+    assert calls() == 2
+    db.set_progress_handler(None, 0)
+
+
+def test_control_c_ends_the_search(
+    db: dbapi.Connection, add_space: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    add_space("s", np.random.default_rng(0).standard_normal((100, 4)))
+    calls = stop_at(2, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        db.execute(STATEMENTS[0]).fetchall()
+    assert calls() == 2
