@@ -30,9 +30,6 @@ Distances = NDArray[np.float64]
 QUERY_BLOCK = 1024
 # Up to so many queries, one pass over the matrix for each is faster than a matrix multiplication.
 _FEW_QUERIES = 3
-# Faiss computes distances of so few dimensions faster directly than by matrix multiplication, and
-# without the cancellation of |x|^2 + |q|^2 - 2xq.
-_FEW_DIMENSIONS = 8
 # Floating-point operations of one call of faiss, a fraction of a second: between calls, time limits act.
 _OPERATIONS = 4e10
 # Bytes of rows that are scaled or gathered at a time.
@@ -329,8 +326,6 @@ class _Search:
         outside = scores.min(axis=1).astype(np.float64)
         if self.metric == "l2":
             size = (self.largest_norm + np.sqrt(queries.squared_norms)) ** 2
-            if self.dimensions <= _FEW_DIMENSIONS:
-                size = np.where(size < _HUGE, -outside * 3, size)
             outside += self.relative_error * size + self.dimensions * _TINY
             complete &= (-last * last > outside) & (size < _HUGE)
         else:
@@ -356,9 +351,7 @@ class _Search:
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)
             rows = self._rows(start, stop, scratch)
-            with _faiss_settings(
-                blas=metric != faiss.METRIC_L2 or self.dimensions > _FEW_DIMENSIONS
-            ):
+            with _matrix_multiplication():
                 new_scores, new_places = faiss.knn(wanted, rows, min(c, stop - start), metric)
             if metric == faiss.METRIC_L2:
                 np.negative(new_scores, out=new_scores)
@@ -480,19 +473,19 @@ _settings = threading.Lock()
 
 
 @contextmanager
-def _faiss_settings(*, blas: bool) -> Iterator[None]:
-    """Makes faiss use matrix multiplication for a batch of any size, or for none.
+def _matrix_multiplication() -> Iterator[None]:
+    """Makes faiss use matrix multiplication for a batch of any size.
 
     By itself it does so only from queries x dimensions >= 128,000 on, and for 4 to 166 queries of 768
     dimensions that costs up to a factor of 6. The setting is the whole process's, so it is put back; a
-    search of another thread meanwhile would be slower, not wrong.
+    search of another thread meanwhile would be slower or faster, not wrong.
     """
     faiss = _faiss()
     names = ("distance_compute_blas_threshold", "distance_compute_blas_database_bs")
     with _settings:
         before = [getattr(faiss.cvar, name) for name in names]
         try:
-            for name, value in zip(names, (1 if blas else 1 << 30, 4096), strict=True):
+            for name, value in zip(names, (1, 4096), strict=True):
                 setattr(faiss.cvar, name, value)
             yield
         finally:
