@@ -9,7 +9,7 @@ import json
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import apsw
@@ -157,8 +157,10 @@ def _load(
             f"cluster the space again"
         )
     _refuse_changed_members(db, run, space, members)
+    # A copy that shares the arrays: `_models` must not hold on to its own keys.
+    points = replace(euclidean(there))
     return ClusterModel(
-        euclidean(there),
+        points,
         np.array(core_distances, np.float64),
         np.array(labels, np.int64),
         np.array(birth_lambdas, np.float64),  # None becomes NaN

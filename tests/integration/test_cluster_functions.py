@@ -1,6 +1,8 @@
 """hdbscan, cluster_assign and cluster_assignments as SQL."""
 
+import gc
 import warnings
+import weakref
 from collections.abc import Callable
 
 import hdbscan
@@ -12,6 +14,8 @@ from sklearn.preprocessing import normalize
 
 from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.udfs import dbapi
+from nearsql.udfs.matrix import load_matrix
+from nearsql.udfs.spaces import find_space
 
 Fill = Callable[..., int]
 
@@ -251,3 +255,15 @@ def test_assign_refuses_other_runs(db: dbapi.Connection, run: int) -> None:
     assert "run 51 is interrupted" in error("select * from cluster_assignments(51)")
     assert "vector has 2 dimensions, not 64" in error(f"select cluster_assign({run}, '[1, 2]')")
     assert "run must be a whole number" in error("select cluster_assign('a', '[1, 2]')")
+
+
+def test_a_model_does_not_keep_its_matrix_in_memory(
+    db: dbapi.Connection, add_space: Fill, digits: NDArray[np.float32]
+) -> None:
+    (result,) = cluster_spaces(db, ["digits"], min_cluster_size=8)
+    db.execute("select cluster_assign(?, vector_of('digits', 1))", (result.run_id,)).fetchall()
+    kept = weakref.ref(load_matrix(db.apsw, find_space(db.apsw, "digits")))
+    db.execute("delete from vectors where item_id = 600")
+    db.execute("select count(*) from knn('digits', 1, 5)").fetchall()  # reads the space anew
+    gc.collect()
+    assert kept() is None
