@@ -33,7 +33,8 @@ def startup() -> None:
     Datasette prints errors by rich when it finds it, with all local variables (cookies too), and
     fails itself where no exception is being handled: an address without a route gave 500, not 404.
     """
-    importlib.import_module("datasette.handle_exception").rich = None
+    handle_exception: Any = importlib.import_module("datasette.handle_exception")
+    handle_exception.rich = None
 
 
 @hookimpl
@@ -130,5 +131,3 @@ def render_cell(
 
 async def _offers_pages(datasette: Any, db: Database, actor: dict[str, Any] | None) -> bool:
     return await may_query(datasette, db.name, actor) and await is_nearsql(db)
-
-

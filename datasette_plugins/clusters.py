@@ -25,7 +25,6 @@ class Segment:
     colour: int
 
 
-
 @page
 async def newest_clusters(current: Page) -> Response:
     """The newest clustering, or how to make the first one."""
@@ -72,7 +71,9 @@ def _mixes(rows: list[Row]) -> dict[tuple[int, int | None], list[Segment]]:
         segments, before = [], 0
         for row in values[:LABELS_SHOWN]:
             colour = row["code"] % COLOURS
-            segments.append(Segment(row["value"], row["n"], before / total, row["n"] / total, colour))
+            segments.append(
+                Segment(row["value"], row["n"], before / total, row["n"] / total, colour)
+            )
             before += row["n"]
         mixes[key] = segments
     return mixes

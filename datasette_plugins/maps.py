@@ -125,7 +125,9 @@ def _columns(connection: dbapi.Connection, kind: str, parameters: Row) -> bytes:
         )
     x, y, ids, colours = rows.T
     if len(ids) and ids.max() >= 2**31:
-        raise Problem(f"The item id {int(ids.max())} is too large for the map, which ends at 2^31 - 1.")
+        raise Problem(
+            f"The item id {int(ids.max())} is too large for the map, which ends at 2^31 - 1."
+        )
     header: dict[str, Any] = {
         "points": len(rows),
         "total": total,

@@ -157,18 +157,17 @@ def page(view: View) -> Callable[..., Awaitable[Response]]:
         try:
             await _refuse_other_files(db)
             return await view(current)
-        except Problem as problem:
-            return await current.html("nearsql_problem.html", problem.status, problem=problem)
+        except Problem as found:
+            problem = found
         except QueryInterrupted:
             limit = datasette.setting("sql_time_limit_ms")
             problem = Problem(
                 f"This took longer than the {limit} ms that Datasette's setting sql_time_limit_ms "
                 "allows: start Datasette with a higher limit."
             )
-            return await current.html("nearsql_problem.html", problem.status, problem=problem)
         except dbapi.OperationalError as error:
             problem = Problem(str(error))
-            return await current.html("nearsql_problem.html", problem.status, problem=problem)
+        return await current.html("nearsql_problem.html", problem.status, problem=problem)
 
     # Not functools.wraps: Datasette reads a route's signature, and would see the view's.
     route.__name__, route.__doc__ = view.__name__, view.__doc__

@@ -3,11 +3,12 @@
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from nearsql import schema
+
 # A word after a colon, but not inside a quoted text or a comment.
-_TOKEN = re.compile(r"--[^\n]*|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|:(\w+)")
+_TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|:(\w+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,15 @@ class Question:
 
 @cache
 def all_questions() -> tuple[Question, ...]:
-    """Every named question, by name."""
-    found = sorted(
-        (f for f in files("nearsql.schema.queries").iterdir() if f.name.endswith(".sql")),
-        key=lambda f: f.name,
+    """Every named question, by name.
+
+    Its title stands in /* */, because a shell's argument that begins with -- would be an option.
+    """
+    return tuple(
+        _read(f.name.removesuffix(".sql"), f.read_text("utf-8")) for f in schema.query_files()
     )
-    return tuple(_read(f.name.removesuffix(".sql"), f.read_text("utf-8")) for f in found)
 
 
 def _read(name: str, text: str) -> Question:
     first, _, _ = text.partition("\n")
-    return Question(name, first.removeprefix("--").strip(), text.strip())
+    return Question(name, first.removeprefix("/*").removesuffix("*/").strip(), text.strip())

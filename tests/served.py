@@ -29,7 +29,7 @@ class Site:
     def get(self, path: str, actor: dict[str, Any] | None = None, **options: Any) -> Any:
         """The response to a GET, redirects not followed."""
         if actor is not None:
-            options["cookies"] = {"ds_actor": self.datasette.client.actor_cookie(actor)}
+            options["cookies"] = {"ds_actor": self.datasette.sign({"a": actor}, "actor")}
         return self.runner.run(self.datasette.client.get(path, **options))
 
     def request(self, method: str, path: str) -> Any:
@@ -75,11 +75,11 @@ def free_port() -> int:
 
 @contextmanager
 def server(*command: str, port: int, ready: str = "/-/versions.json") -> Iterator[str]:
-    """A server in a process of its own; yields its address once it answers."""
+    """A server in a process of its own, by Python's arguments; yields its address once it answers."""
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [sys.executable, *command],
             stdout=log,
             stderr=log,
             env={**os.environ, "OMP_NUM_THREADS": "1"},

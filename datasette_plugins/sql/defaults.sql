@@ -14,5 +14,6 @@ select
     ifnull((select min(level) from clusters c where c.run_id = clustering.run), 1) as level,
     (select min(label) from clusters c where c.run_id = clustering.run and c.level = 1) as cluster,
     (select name from item_labels group by name order by count(*) desc, name limit 1) as label,
-    0.1 as threshold
+    0.1 as threshold,
+    50 as "limit"
 from clustering

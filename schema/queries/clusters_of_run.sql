@@ -1,4 +1,4 @@
--- The clusters of a run, noise included
+/* The clusters of a run, noise included */
 select
     c.level as level,
     c.label as cluster,

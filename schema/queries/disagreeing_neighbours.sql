@@ -1,4 +1,4 @@
--- Items whose nearest neighbours vote for another label than their own
+/* Items whose nearest neighbours vote for another label than their own */
 select
     g.id as item_id,
     own.value as label,

@@ -1,4 +1,4 @@
--- Items that lie farthest from their own nearest neighbours
+/* Items that lie farthest from their own nearest neighbours */
 select
     g.id as item_id,
     max(g.distance) as distance,

@@ -1,4 +1,4 @@
--- The items of a cluster, the surest first
+/* The items of a cluster, the surest first */
 select
     m.item_id,
     m.probability,

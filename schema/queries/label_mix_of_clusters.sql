@@ -1,4 +1,4 @@
--- Which labels each cluster is made of; no cluster means noise
+/* Which labels each cluster is made of; no cluster means noise */
 select
     m.level,
     c.label as cluster,

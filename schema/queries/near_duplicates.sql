@@ -1,4 +1,4 @@
--- Pairs of items that lie closer together than a threshold
+/* Pairs of items that lie closer together than a threshold */
 select
     min(g.id, g.neighbor_id) as item_id,
     max(g.id, g.neighbor_id) as other_item_id,

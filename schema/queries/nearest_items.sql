@@ -1,4 +1,4 @@
--- The items nearest to an item
+/* The items nearest to an item */
 select
     k.rank,
     k.id as item_id,

@@ -1,4 +1,4 @@
--- The items that fit least where a clustering put them
+/* The items that fit least where a clustering put them */
 select
     m.item_id,
     m.outlier_score,

@@ -1,4 +1,4 @@
--- What a run read, and whether that is still what it was
+/* What a run read, and whether that is still what it was */
 select
     i.kind,
     i.name,

@@ -17,7 +17,9 @@ from nearsql.udfs import connection
 ROOT = "/-/nearsql/gallery"
 
 
-def columns(site: Site, run: int, colour: str) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def columns(
+    site: Site, run: int, colour: str
+) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The header and the four columns of a map, read as the format says."""
     response = site.get(f"{ROOT}/map/{run}/columns?colour={colour}")
     assert response.status_code == 200
@@ -44,7 +46,13 @@ def test_the_overview_shows_every_block(gallery_site: Site, gallery: Gallery) ->
 
 
 def test_every_link_of_the_pages_answers(gallery_site: Site, gallery: Gallery) -> None:
-    pages = ["", f"/clusters/{gallery.clusters}", f"/map/{gallery.projection}", "/items/1", "/items/93"]
+    pages = [
+        "",
+        f"/clusters/{gallery.clusters}",
+        f"/map/{gallery.projection}",
+        "/items/1",
+        "/items/93",
+    ]
     pages += [f"/clusters/{gallery.clusters}/1/noise", f"/clusters/{gallery.clusters}/1/0"]
     links = set()
     for path in pages:
@@ -101,7 +109,9 @@ def test_a_contact_sheet_has_each_member(gallery_site: Site, gallery: Gallery) -
 
 
 def test_map_columns_by_cluster(gallery_site: Site, gallery: Gallery) -> None:
-    header, x, y, ids, codes = columns(gallery_site, gallery.projection, f"cluster:{gallery.clusters}:1")
+    header, x, y, ids, codes = columns(
+        gallery_site, gallery.projection, f"cluster:{gallery.clusters}:1"
+    )
     assert header["points"] == header["total"] == IMAGES
     assert ids.tolist() == list(range(1, IMAGES + 1))
     expected = [-1 if i % 10 == 0 else (i - 1) // PER_COLOUR for i in ids]
@@ -123,7 +133,9 @@ def test_map_columns_by_label(gallery_site: Site, gallery: Gallery) -> None:
 
 
 def test_map_columns_by_outlier_score(gallery_site: Site, gallery: Gallery) -> None:
-    header, _, _, ids, scores = columns(gallery_site, gallery.projection, f"outlier:{gallery.clusters}:1")
+    header, _, _, ids, scores = columns(
+        gallery_site, gallery.projection, f"outlier:{gallery.clusters}:1"
+    )
     assert header["is_number"]
     expected = np.array([((i - 1) % PER_COLOUR) / PER_COLOUR for i in ids], "<f4")
     assert np.array_equal(scores, expected)
@@ -133,7 +145,9 @@ def test_a_large_map_is_sampled_evenly_and_says_so(
     gallery_site: Site, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maps, "POINTS_SHOWN", 45)
-    header, _, _, ids, codes = columns(gallery_site, gallery.projection, f"cluster:{gallery.clusters}:1")
+    header, _, _, ids, codes = columns(
+        gallery_site, gallery.projection, f"cluster:{gallery.clusters}:1"
+    )
     assert header["total"] == IMAGES
     assert 40 <= header["points"] <= 50
     assert len(header["legend"]) == len(COLOURS)
@@ -194,7 +208,9 @@ def test_an_empty_file_names_the_commands_that_fill_it(database: Path) -> None:
         ("/clusters/1/2/noise", "Run 1 has no such cluster at level 2"),
     ],
 )
-def test_what_is_not_there_is_404_with_a_sentence(gallery_site: Site, path: str, sentence: str) -> None:
+def test_what_is_not_there_is_404_with_a_sentence(
+    gallery_site: Site, path: str, sentence: str
+) -> None:
     response = gallery_site.get(ROOT + path)
     assert response.status_code == 404
     assert sentence in unescape(response.text)
@@ -240,7 +256,9 @@ def test_assets_may_be_kept_for_good(gallery_site: Site, gallery: Gallery) -> No
 
 def test_pages_hold_no_inline_script_of_ours(gallery_site: Site, gallery: Gallery) -> None:
     page = gallery_site.get(f"{ROOT}/map/{gallery.projection}").text
-    content = page[page.index('<section class="content">') : page.index("</section>\n</div>\n<footer")]
+    content = page[
+        page.index('<section class="content">') : page.index("</section>\n</div>\n<footer")
+    ]
     assert "<script" not in content
     assert not re.search(r"\son\w+=|\sstyle=", content)
 
