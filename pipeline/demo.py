@@ -46,13 +46,14 @@ def build(db: dbapi.Connection, *, method: str = "umap", quiet: bool = True) -> 
         db, [SPACE], min_cluster_size=MIN_CLUSTER_SIZE, min_samples=MIN_SAMPLES
     )
     projected = project_space(db, SPACE, method=method)
-    runs = {
-        "images": ingested.run_id,
-        "vectors": embedded.run_id,
-        "clusters": clustered[0].run_id,
-        "map": projected.run_id,
+    clusters = clustered[0]
+    noise = float(clusters.counts["noise_share"])
+    return {
+        "images": f"{ingested.counts['new']:,} (run {ingested.run_id})",
+        "vectors": f"{embedded.dimensions} dimensions in {SPACE} (run {embedded.run_id})",
+        "clusters": f"{clusters.counts['clusters']}, noise {noise:.0%} (run {clusters.run_id})",
+        "map": f"{method} (run {projected.run_id})",
     }
-    return {"runs": runs}
 
 
 def questions(db: dbapi.Connection) -> Iterator[Finding]:
