@@ -6,6 +6,7 @@ The SQL function `hdbscan` computes, with no transaction open; then one short tr
 space's clusters and memberships. Each space is a run of its own, and no run touches another's rows.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,13 @@ from nearsql.udfs.spaces import find_space
 PACKAGES = ("hdbscan", "numba", "faiss-cpu", "scikit-learn")
 
 LEVEL = 1
+
+# All against all is multiplied about three times: for the neighbours, the searches beyond them, and
+# (half of all pairs) the ties. Shorter work needs no forecast.
+_PRODUCTS = 3
+_SECONDS_WORTH_SAYING = 5.0
+# An item's neighbour list and its place in the trees.
+_LIST_BYTES = 1024
 
 _HDBSCAN = """\
 select id, cluster, probability, outlier_score, core_distance, birth_lambda
@@ -84,6 +92,8 @@ def cluster_spaces(
                     "selection": selection,
                     "epsilon": epsilon,
                 }
+                if not quiet:
+                    _forecast(db, name, sampled)
                 results.append(_cluster(db, name, total, parameters))
             bar.advance()
     return results
@@ -126,6 +136,18 @@ def _groups(
             reason = "inner products are not distances; store the vectors with metric cosine or l2"
         groups.append((name, total, sampled, reason))
     return groups
+
+
+def _forecast(db: dbapi.Connection, space: str, n: int) -> None:
+    """Says how long it will take, by the time of one block of matrix products, and the memory."""
+    vectors = load_matrix(db.apsw, find_space(db.apsw, space)).vectors[:n]
+    block = vectors[:256]
+    start = time.perf_counter()
+    np.matmul(block, vectors.T)
+    seconds = (time.perf_counter() - start) * _PRODUCTS * n / len(block)
+    if seconds >= _SECONDS_WORTH_SAYING:
+        memory = 2 * vectors.nbytes + n * _LIST_BYTES + 2**26
+        say(f"{space}: {n:,} items, about {seconds:,.0f} s and {memory / 1e6:,.0f} MB of memory")
 
 
 def _compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> list[Row]:

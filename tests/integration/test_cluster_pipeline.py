@@ -223,3 +223,17 @@ def test_command_with_nothing_to_cluster(
     with pytest.raises(dbapi.OperationalError, match="there is no file"):
         CliRunner().invoke(cli, ["cluster", str(missing)], catch_exceptions=False)
     assert not missing.exists()
+
+
+def test_long_work_is_forecast(
+    db: dbapi.Connection,
+    add_space: Fill,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add_space("s", blobs())
+    cluster_spaces(db, ["s"], quiet=False)
+    assert "of memory" not in capsys.readouterr().err  # not worth a word
+    monkeypatch.setattr(module, "_SECONDS_WORTH_SAYING", 0.0)
+    cluster_spaces(db, ["s"], quiet=False)
+    assert "s: 60 items, about 0 s and 67 MB of memory" in capsys.readouterr().err

@@ -109,7 +109,12 @@ def test_held_out_digits_go_where_clustering_all_would_put_them() -> None:
     again = np.array([pairs[label] for label in everything.labels[held_out]])
     agreement = (labels == again).mean()
     print(f"agreement with clustering again: {agreement:.3f}")
-    assert agreement > 0.9
+    # The members themselves do not all keep their clusters when the others come back: nobody's
+    # new points could do much better.
+    kept_again = np.array([pairs[label] for label in everything.labels[kept]])
+    stability = (found.labels == kept_again).mean()
+    print(f"agreement of the members themselves: {stability:.3f}")
+    assert agreement > stability - 0.03
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
