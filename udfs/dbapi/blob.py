@@ -23,7 +23,6 @@ class Blob:
     def __init__(self, connection: Session, source: apsw.Blob) -> None:
         self._connection = connection
         self._source = source
-        self._length = source.length()
         self._offset = 0
         self._closed = False
 
@@ -36,7 +35,7 @@ class Blob:
     def read(self, length: int = -1, /) -> bytes:
         """The next `length` bytes, or as many as are left; by default all that are left."""
         self._check()
-        left = self._length - self._offset
+        left = self._source.length() - self._offset
         data = self._read_at(self._offset, left if length < 0 else min(length, left))
         self._offset += len(data)
         return data
@@ -44,11 +43,11 @@ class Blob:
     def write(self, data: Any, /) -> None:
         """Overwrites the next bytes; the blob does not grow."""
         self._check()
-        view = memoryview(data).cast("B")
-        if len(view) > self._length - self._offset:
+        content = _contiguous(data)
+        if len(content) > self._source.length() - self._offset:
             raise ValueError("data longer than blob length")
-        self._write_at(self._offset, view)
-        self._offset += len(view)
+        self._write_at(self._offset, content)
+        self._offset += len(content)
 
     def seek(self, offset: int, origin: int = os.SEEK_SET, /) -> None:
         """Moves to an offset from the start, the current offset or the end."""
@@ -58,12 +57,12 @@ class Blob:
         elif origin == os.SEEK_CUR:
             start = self._offset
         elif origin == os.SEEK_END:
-            start = self._length
+            start = self._source.length()
         else:
             raise ValueError("'origin' should be os.SEEK_SET, os.SEEK_CUR, or os.SEEK_END")
         if start + offset > _INT_MAX:
             raise OverflowError("seek offset results in overflow")
-        if not 0 <= start + offset <= self._length:
+        if not 0 <= start + offset <= self._source.length():
             raise ValueError("offset out of blob range")
         self._offset = start + offset
 
@@ -92,15 +91,15 @@ class Blob:
     __iter__ = None
 
     def __len__(self) -> int:
-        """The number of bytes."""
+        """The number of bytes; none once the blob has been found to be expired."""
         self._check()
-        return self._length
+        return self._source.length()
 
     def __getitem__(self, key: Any, /) -> Any:
         """One byte as an int, or a slice as bytes."""
         self._check()
         if isinstance(key, slice):
-            chosen = _range(key, self._length)
+            chosen = range(len(self))[key]
             if not chosen:
                 return b""
             low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
@@ -111,7 +110,7 @@ class Blob:
         """Overwrites one byte, or a slice with as many bytes."""
         self._check()
         if isinstance(key, slice):
-            self._set_slice(_range(key, self._length), value)
+            self._set_slice(range(len(self))[key], value)
             return
         position = self._position(key)
         if not isinstance(value, int):
@@ -127,10 +126,7 @@ class Blob:
         raise TypeError(f"Blob doesn't support {what} deletion")
 
     def _set_slice(self, chosen: range, value: Any) -> None:
-        view = memoryview(value)
-        if not view.c_contiguous:
-            raise BufferError("underlying buffer is not C-contiguous")
-        data = bytes(view.cast("B"))
+        data = _contiguous(value)
         if len(data) != len(chosen):
             raise IndexError("Blob slice assignment is wrong size")
         if not data:
@@ -149,8 +145,8 @@ class Blob:
         number = index(key)
         if abs(number) > 2**63 - 1:
             raise IndexError("cannot fit 'int' into an index-sized integer")
-        position = number + self._length if number < 0 else number
-        if not 0 <= position < self._length:
+        position = number + self._source.length() if number < 0 else number
+        if not 0 <= position < self._source.length():
             raise IndexError("Blob index out of range")
         return position
 
@@ -176,8 +172,13 @@ class Blob:
             raise sqlite3.ProgrammingError("Cannot operate on a closed blob.")
 
 
-def _range(key: slice, length: int) -> range:
+def _contiguous(data: Any) -> bytes:
+    """The bytes of anything that has some in one piece."""
     try:
-        return range(length)[key]
+        view = memoryview(data)
     except TypeError:
-        raise TypeError("Blob indices must be integers") from None
+        kind = type(data).__name__
+        raise TypeError(f"a bytes-like object is required, not '{kind}'") from None
+    if not view.c_contiguous:
+        raise BufferError("memoryview: underlying buffer is not C-contiguous")
+    return view.tobytes()

@@ -280,7 +280,7 @@ class Callbacks(Session):
         APSW's event has the text without them; the cursor which is running has both.
         """
         sql: str = event["sql"]
-        running = self.running
+        running = None if self.running is None else self.running()
         if running is None or event["trigger"]:
             return sql
         try:

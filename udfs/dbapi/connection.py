@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self, TypeVar, overload
-from urllib.parse import parse_qs
 
 import apsw
 
@@ -15,7 +14,7 @@ from nearsql.udfs.dbapi.callbacks import Callbacks
 from nearsql.udfs.dbapi.cursor import Cursor
 from nearsql.udfs.dbapi.errors import translate
 from nearsql.udfs.dbapi.maintenance import Maintenance
-from nearsql.udfs.dbapi.session import LEGACY_TRANSACTION_CONTROL
+from nearsql.udfs.dbapi.session import LEGACY_TRANSACTION_CONTROL, is_shared_memory
 
 Database = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Cursor = TypeVar("_Cursor", bound=Cursor)
@@ -68,10 +67,7 @@ class Connection(Callbacks, Maintenance):
         self.check_length(text)
         statements.parse(text)
         with self.lock:
-            try:
-                statements.check(self._db, text)
-            except apsw.Error as error:
-                raise translate(error) from error
+            self.check_statement(text)
         return text
 
     @overload
@@ -186,11 +182,3 @@ def connect(
         return sqlite3.connect(database, **options)  # type: ignore[return-value]
     made: Connection = factory(database, factory=factory, **options)
     return made
-
-
-def is_shared_memory(uri: str) -> bool:
-    """Whether a URI names a memory database that connections share."""
-    name, _, query = uri.partition("?")
-    parameters = parse_qs(query)
-    in_memory = name == "file::memory:" or parameters.get("mode") == ["memory"]
-    return name.startswith("file:") and in_memory and parameters.get("cache") == ["shared"]

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NoReturn, Self
+from weakref import ref
 
 import apsw
 
@@ -44,7 +45,7 @@ class Cursor:
         self._closed = False
         self._busy = False  # inside SQLite, or inside Python code that it called
         self._row: Any = _NO_ROW
-        self._columns: rows.Columns = ()
+        self._columns: statements.Columns = ()
         self._converters: list[rows.Converter | None] | None = None
         self._raw_text = False  # the waiting rows come from rows.raw_text_query
         self._statement = statements.parse("")
@@ -85,10 +86,15 @@ class Cursor:
             try:
                 if statement.is_dml:
                     connection.begin_implicitly(sql)
-                # An adapter's error is the program's own, as is that of a mapping.
-                bindings = parameters_.bindings(parameters)
+                try:
+                    # An adapter's error is the program's own and is not translated.
+                    bindings = parameters_.bindings(parameters)
+                except Exception:
+                    connection.check_statement(sql)  # what is wrong with the SQL comes first
+                    raise
                 self._run(statement, sql, bindings)
-                self.lastrowid = connection.apsw.last_insert_rowid()
+                if not statement.is_blank:
+                    self.lastrowid = connection.apsw.last_insert_rowid()
             finally:
                 self._busy = False
         return self
@@ -97,7 +103,7 @@ class Cursor:
         """Runs one statement that changes rows, once for each set of parameters."""
         connection = self._ready()
         statement = self._begin_statement("executemany", sql)
-        if statement.keyword in ("SELECT", "VALUES", "EXPLAIN"):
+        if connection.check_statement(sql):
             raise sqlite3.ProgrammingError("executemany() can only execute DML statements.")
         feed = _Feed(connection.apsw, seq_of_parameters)
         with connection.lock:
@@ -107,7 +113,6 @@ class Cursor:
                     connection.begin_implicitly(sql)
                 self._run_many(statement, sql, feed)
             finally:
-                self._source.exec_trace = None
                 self._busy = False
         return self
 
@@ -126,7 +131,7 @@ class Cursor:
             self._busy = True
             try:
                 connection.commit_before_script()
-                connection.running = self._source
+                connection.running = ref(self._source)
                 self._source.execute(sql_script, can_cache=False)
                 self._drain()
             except BaseException as error:
@@ -153,7 +158,8 @@ class Cursor:
 
     def _run(self, statement: statements.Statement, sql: str, bindings: Any) -> None:
         """Runs a statement up to its first row, and finds its columns."""
-        source = self._connection.running = self._source
+        source = self._source
+        self._connection.running = ref(source)
         self._origin = (sql, bindings)
         watch = None
         try:
@@ -176,7 +182,7 @@ class Cursor:
             # another connection has changed the schema.
             self._columns = source.get_description()
         elif statement.is_query or (statement.is_dml and statement.can_return_rows):
-            self._columns = statements.columns(self._connection.apsw, sql, bindings)
+            self._columns = statements.columns(self._connection.apsw, sql)
         elif watch is not None:
             self._columns = watch.columns
         if detect_types := self._connection.detect_types:
@@ -184,9 +190,8 @@ class Cursor:
 
     def _run_many(self, statement: statements.Statement, sql: str, feed: "_Feed") -> None:
         """Runs a statement to its end for each set of parameters."""
-        source = self._connection.running = self._source
-        if statement.is_watched or not statement.is_dml:
-            source.exec_trace = _OnlyChanges(sql)
+        source = self._source
+        self._connection.running = ref(source)
         try:
             source.executemany(sql, feed)
             self._drain()
@@ -422,14 +427,3 @@ class _Feed:
         except BaseException as error:
             self.error = error
             raise
-
-
-class _OnlyChanges(statements.Watch):
-    """Refuses, in executemany, a statement that only reads."""
-
-    def __call__(self, cursor: apsw.Cursor, first: str, bindings: Any) -> bool:
-        """Lets the statement run if it can change something."""
-        run = super().__call__(cursor, first, bindings)
-        if self.is_readonly:
-            raise sqlite3.ProgrammingError("executemany() can only execute DML statements.")
-        return run

@@ -9,8 +9,9 @@ from typing import Any
 
 import apsw
 
+from nearsql.udfs.dbapi.statements import Columns
+
 Converter = Callable[[bytes], Any]
-Columns = tuple[tuple[str, str | None], ...]
 Description = tuple[tuple[str, None, None, None, None, None, None], ...]
 
 _TYPE_IN_NAME = re.compile(r"\[(.*?)\]", re.DOTALL)
@@ -36,7 +37,8 @@ def converters(columns: Columns, detect_types: int) -> list[Converter | None] | 
 def _converter(name: str, kind: str | None, detect_types: int) -> Converter | None:
     registered: dict[str, Converter] = sqlite3.converters
     if detect_types & sqlite3.PARSE_COLNAMES and (found := _TYPE_IN_NAME.search(name)):
-        if converter := registered.get(found[1].upper()):
+        converter = registered.get(found[1].upper())
+        if converter is not None:
             return converter
     if detect_types & sqlite3.PARSE_DECLTYPES and kind and (word := _FIRST_WORD.match(kind)):
         return registered.get(word[0].upper())
@@ -70,8 +72,8 @@ def _converted(value: Any, text_factory: Callable[[bytes], Any], converter: Conv
 
 
 def _is_null(value: Any) -> bool:
-    """Whether SQLite gives no bytes: for NULL, and for an empty BLOB."""
-    return value is None or value == b""
+    """Whether SQLite gives no bytes: for NULL, and for an empty TEXT or BLOB."""
+    return value is None or value == b"" or value == ""
 
 
 def _as_blob(value: Any) -> bytes:

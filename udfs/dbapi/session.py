@@ -4,9 +4,10 @@ import os
 import sqlite3
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 import apsw
 
@@ -56,11 +57,18 @@ class Session:
         self.detect_types = detect_types
         self.row_factory = None
         self.text_factory = str
-        self.running: apsw.Cursor | None = None  # for the trace callback: the last to start
+        # For the trace callback: the last cursor to start. Weak, or it would outlive its owner
+        # and keep its locks.
+        self.running: weakref.ref[apsw.Cursor] | None = None
 
         name = os.fsdecode(database)
         if "\0" in name:
             raise ValueError("embedded null character")
+        if uri and is_shared_memory(name):
+            raise sqlite3.NotSupportedError(
+                f"{name}: APSW has no shared cache; nearsql.udfs.dbapi.connect, without a factory, "
+                "gives a connection of the standard library for such a name"
+            )
         sys.audit("sqlite3.connect", database)
         if not uri and not _is_unicode(name):
             # APSW takes names as text; bytes that are none can be written in a URI.
@@ -111,6 +119,13 @@ class Session:
         # A character is at most four bytes: most texts need no counting.
         if len(sql) * 4 > self._longest_sql and len(sql.encode()) > self._longest_sql:
             raise sqlite3.DataError("query string is too large")
+
+    def check_statement(self, sql: str) -> bool:
+        """Raises what is wrong with a statement, without running it; whether it only reads."""
+        try:
+            return statements.check(self._db, sql)
+        except apsw.Error as error:
+            raise translate(error) from error
 
     def close(self) -> None:
         """Closes the connection, its cursors and blobs; a pending transaction is rolled back."""
@@ -182,11 +197,7 @@ class Session:
             or self._db.in_transaction
         ):
             return
-        # SQL that cannot be prepared opens no transaction.
-        try:
-            statements.check(self._db, sql)
-        except apsw.Error as error:
-            raise translate(error) from error
+        self.check_statement(sql)  # what cannot be prepared opens no transaction
         self._run(f"BEGIN {self._isolation_level}")
 
     def commit_before_script(self) -> None:
@@ -211,6 +222,14 @@ class Session:
                 self._db.execute(sql)
             except apsw.Error as error:
                 raise translate(error) from error
+
+
+def is_shared_memory(uri: str) -> bool:
+    """Whether a URI names a memory database that connections share."""
+    name, _, query = uri.partition("?")
+    parameters = parse_qs(query)
+    in_memory = name == "file::memory:" or parameters.get("mode") == ["memory"]
+    return name.startswith("file:") and in_memory and parameters.get("cache") == ["shared"]
 
 
 def _is_unicode(name: str) -> bool:

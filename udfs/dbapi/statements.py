@@ -15,6 +15,11 @@ _WORD = re.compile(r"[A-Za-z]*")
 _DML = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 _QUERIES = frozenset({"SELECT", "VALUES", "WITH", "EXPLAIN"})
 
+Columns = tuple[tuple[str, str | None], ...]  # of each: its name, and its type as declared
+
+# Tells APSW to leave parameters unbound; its own apsw.ext.query_info uses it so.
+_NO_BINDINGS = apsw._null_bindings
+
 # Longer texts are not worth remembering: bulk SQL is seldom run twice, and APSW forgets it too.
 _REMEMBERED_LENGTH = 16384
 
@@ -23,6 +28,7 @@ _REMEMBERED_LENGTH = 16384
 class Statement:
     """The facts about one SQL text that need no database.
 
+    is_blank: there is no statement.
     is_dml: INSERT, UPDATE, DELETE or REPLACE: opens a transaction, and its changes are counted.
     is_query: preparing it has no effect, so its columns may be asked by preparing it once more.
     can_return_rows: false only when it certainly has no columns.
@@ -30,6 +36,7 @@ class Statement:
         statement, or one which only SQLite can classify.
     """
 
+    is_blank: bool
     keyword: str
     is_dml: bool
     is_query: bool
@@ -51,6 +58,7 @@ def _parse(sql: str) -> Statement:
     is_dml = keyword in _DML
     is_query = keyword in _QUERIES
     return Statement(
+        is_blank=start == len(sql),
         keyword=keyword,
         is_dml=is_dml,
         is_query=is_query,
@@ -80,7 +88,7 @@ class Watch:
     def __init__(self, sql: str, *, run: bool = True) -> None:
         self.sql: str | None = sql
         self.run = run
-        self.columns: tuple[tuple[str, str | None], ...] = ()
+        self.columns: Columns = ()
         self.is_readonly = True
 
     def __call__(self, cursor: apsw.Cursor, first: str, bindings: Any) -> bool:
@@ -95,22 +103,29 @@ class Watch:
         return self.run
 
 
-def check(connection: apsw.Connection, sql: str) -> None:
+def check(connection: apsw.Connection, sql: str) -> bool:
     """Prepares a statement without running it; raises what is wrong with it.
 
-    Parameters are not bound: a statement that asks for some has been prepared well.
+    Whether it only reads.
     """
+    return _prepare(connection, sql, _NO_BINDINGS).is_readonly
+
+
+def columns(connection: apsw.Connection, sql: str) -> Columns:
+    """The names and declared types of the columns of a statement that has run and gave no row."""
+    found: list[Columns] = []
+
+    def look(cursor: apsw.Cursor, first: str, bound: Any) -> bool:
+        found.append(cursor.get_description())
+        return False
+
+    cursor = connection.cursor()
+    cursor.exec_trace = look
     try:
-        _prepare(connection, sql, None)
-    except apsw.BindingsError:
+        cursor.execute(sql, _NO_BINDINGS)
+    except apsw.ExecTraceAbort:
         pass
-
-
-def columns(
-    connection: apsw.Connection, sql: str, bindings: Any
-) -> tuple[tuple[str, str | None], ...]:
-    """The names and declared types of the columns of a statement, without running it."""
-    return _prepare(connection, sql, bindings).columns
+    return found[0]
 
 
 def binding_error(connection: apsw.Connection, sql: str, bindings: Any) -> Exception | None:
