@@ -88,6 +88,20 @@ def leaf_order(
 
 
 @njit(cache=True, nogil=True)
+def _with_room(
+    pairs: NDArray[np.int64], weights: NDArray[np.float64], room: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Longer arrays that begin with these."""
+    more_pairs = np.empty((room, 2), dtype=np.int64)
+    more_weights = np.empty(room)
+    for i in range(len(weights)):  # a slice assignment would take numba seconds to compile
+        more_pairs[i, 0] = pairs[i, 0]
+        more_pairs[i, 1] = pairs[i, 1]
+        more_weights[i] = weights[i]
+    return more_pairs, more_weights
+
+
+@njit(cache=True, nogil=True)
 def _tied_in_block(
     dots: NDArray[np.float32],
     start: int,
@@ -124,12 +138,7 @@ def _tied_in_block(
                     if m > at_most:
                         return pairs, weights, True
                     room *= 2
-                    more_pairs = np.empty((room, 2), dtype=np.int64)
-                    more_pairs[:m] = pairs
-                    pairs = more_pairs
-                    more_weights = np.empty(room)
-                    more_weights[:m] = weights
-                    weights = more_weights
+                    pairs, weights = _with_room(pairs, weights, room)
                 pairs[m, 0] = p
                 pairs[m, 1] = q
                 weights[m] = w
