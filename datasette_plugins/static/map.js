@@ -71,7 +71,7 @@
   }
 
   function markerSize(n) {
-    return n > 200000 ? 2 : n > 50000 ? 3 : n > 10000 ? 4 : n > 2000 ? 5 : 7;
+    return n > 200000 ? 2 : n > 50000 ? 3 : n > 10000 ? 4 : n > 1000 ? 5 : 7;
   }
 
   // Points in no group first, so that they lie below the others.
