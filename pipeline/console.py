@@ -113,6 +113,8 @@ def is_for_the_user(error: BaseException) -> bool:
     from nearsql.udfs import dbapi
     from nearsql.udfs.errors import SqlFunctionError
 
+    if isinstance(error, OSError):
+        return error.filename is not None
     return isinstance(error, dbapi.Error | SqlFunctionError | LookupError | UserError) and not (
         isinstance(error, KeyError | IndexError)
     )
@@ -120,6 +122,8 @@ def is_for_the_user(error: BaseException) -> bool:
 
 def sentence(error: BaseException) -> str:
     """The error's own words."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
 
 

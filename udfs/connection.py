@@ -16,6 +16,8 @@ from nearsql.udfs import catalogue, dbapi
 # Large pages read vectors 2-3x faster than 4 KiB ones: docs/design/page_size.md has the measurement.
 PAGE_SIZE = 65536
 CACHE_KIB = 65536
+# Seconds that our commands wait for another writer: writes are short, but eight may queue.
+WRITER_TIMEOUT = 60.0
 
 # The connections that have been prepared, by their raw connection.
 _prepared: "weakref.WeakSet[apsw.Connection]" = weakref.WeakSet()
@@ -29,6 +31,7 @@ def connect(
     path: str | os.PathLike[str],
     *,
     read_only: bool = False,
+    immutable: bool = False,
     timeout: float = 5.0,
     isolation_level: Any = "",
     check_same_thread: bool = True,
@@ -39,18 +42,19 @@ def connect(
     exceptions, but the SQLite below is APSW's: `.apsw` is the raw connection. A file that does not
     exist yet is made, empty; `nearsql migrate FILE`, or any command that writes, gives it tables.
 
-    timeout: seconds to wait for another writer. read_only: open without the right to write.
+    timeout: seconds to wait for another writer. read_only: open without the right to write. immutable:
+    the same, and trust that nobody else writes either: for files on read-only media.
     Raises sqlite3.DatabaseError for a file that is not a database, or of a newer schema version;
     warns PendingMigrations for one of an older version.
     """
     name = os.fspath(path)
     try:
         connection = dbapi.connect(
-            _uri(name, read_only) if read_only else name,
+            _uri(name, immutable) if read_only or immutable else name,
             timeout=timeout,
             isolation_level=isolation_level,
             check_same_thread=check_same_thread,
-            uri=read_only,
+            uri=read_only or immutable,
         )
     except dbapi.OperationalError as error:
         raise dbapi.OperationalError(f"{name} cannot be opened: {error}") from error
@@ -67,6 +71,11 @@ def connect(
             raise dbapi.DatabaseError(
                 f"{name} is not an SQLite database: give a database file, or a new name to make one"
             ) from error
+        if "readonly" in str(error):  # the write-ahead log of a file in a read-only folder
+            raise dbapi.OperationalError(
+                f"{name} is read-only, and so is its folder, where reading it needs to put a -shm file: "
+                f"copy it elsewhere or, if nobody writes to it, open it as immutable"
+            ) from error
         raise
     except BaseException:
         connection.close()
@@ -74,11 +83,11 @@ def connect(
     return connection
 
 
-def connect_quietly(path: str | os.PathLike[str], *, read_only: bool = False) -> dbapi.Connection:
+def connect_quietly(path: str | os.PathLike[str], **options: Any) -> dbapi.Connection:
     """`connect` without the warning of pending migrations, for callers that see to them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingMigrations)
-        return connect(path, read_only=read_only)
+        return connect(path, **options)
 
 
 def prepare(connection: dbapi.Connection) -> None:
@@ -131,11 +140,19 @@ class _Guard:
 def create(path: str | os.PathLike[str]) -> dbapi.Connection:
     """Opens a database for writing, giving it all tables first: a new file, or an older one.
 
-    New files have 64 KiB pages and write-ahead logging, which suit vectors and concurrent readers.
+    New files have 64 KiB pages and write-ahead logging, which suit vectors and concurrent readers. An
+    SQLite file of no particular program gets our tables beside its own; that of another one is refused.
     """
     name = os.fspath(path)
-    connection = connect_quietly(path)
+    connection = connect_quietly(path, timeout=WRITER_TIMEOUT)
     try:
+        _refuse_read_only(connection, name)
+        (application_id,) = connection.execute("pragma application_id").fetchone()
+        if application_id not in (0, migrations.APPLICATION_ID):
+            raise dbapi.OperationalError(
+                f"{name} belongs to another program (application_id {application_id}): "
+                "choose another file"
+            )
         if migrations.file_state(connection).state == "empty":
             connection.execute(f"pragma page_size = {PAGE_SIZE}")
             connection.execute("pragma journal_mode = wal")
@@ -143,17 +160,21 @@ def create(path: str | os.PathLike[str]) -> dbapi.Connection:
     except BaseException:
         connection.close()
         raise
-    if connection.apsw.readonly("main"):
-        connection.close()
-        raise dbapi.OperationalError(f"{name} is read-only: choose a file that can be written")
     return connection
 
 
-def open_database(path: str | os.PathLike[str], *, read_only: bool = False) -> dbapi.Connection:
+def _refuse_read_only(connection: dbapi.Connection, name: str) -> None:
+    if connection.apsw.readonly("main"):
+        raise dbapi.OperationalError(f"{name} is read-only: choose a file that can be written")
+
+
+def open_database(
+    path: str | os.PathLike[str], *, read_only: bool = False, immutable: bool = False
+) -> dbapi.Connection:
     """Opens a nearsql database that exists and has this version's tables.
 
     Raises sqlite3.OperationalError with what to do for a missing file, a file without nearsql's tables,
-    and one of an older version.
+    one of an older version, and one that cannot be written when it is to be.
     """
     name = os.fspath(path)
     if not Path(name).is_file():
@@ -161,11 +182,18 @@ def open_database(path: str | os.PathLike[str], *, read_only: bool = False) -> d
             f"there is no file {name}: `nearsql ingest {name} FOLDER` makes one, "
             f"`nearsql demo {name}` one to play with"
         )
-    connection = connect_quietly(name, read_only=read_only)
-    state = migrations.file_state(connection)
-    if state.state != "current":
+    connection = connect_quietly(
+        name, read_only=read_only, immutable=immutable, timeout=WRITER_TIMEOUT
+    )
+    try:
+        state = migrations.file_state(connection)
+        if state.state != "current":
+            raise dbapi.OperationalError(state.problem(name) or _not_ours(name))
+        if not (read_only or immutable):
+            _refuse_read_only(connection, name)
+    except BaseException:
         connection.close()
-        raise dbapi.OperationalError(state.problem(name) or _not_ours(name))
+        raise
     return connection
 
 
@@ -176,19 +204,25 @@ def _not_ours(name: str) -> str:
 
 
 def migrate(connection: dbapi.Connection) -> list[str]:
-    """Applies the migration steps that the file lacks; gives their names.
-
-    Each step is one transaction, so an interruption leaves the file at a step's end.
-    """
+    """Applies the migration steps that the file lacks, all or none; gives their names."""
     from sqlite_utils import Database
 
     from nearsql.migrations.migrations import migration
 
-    steps = migrations.pending(connection)
-    if steps:
-        migration.apply(Database(connection, execute_plugins=False))
+    if not migrations.pending(connection):
+        return []
+    # The lock first, then a second look: another process may be doing the same.
+    connection.execute("begin immediate")
+    try:
+        steps = migrations.pending(connection)
+        if steps:
+            migration.apply(Database(connection, execute_plugins=False))
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
     return steps
 
 
-def _uri(name: str, read_only: bool) -> str:
-    return Path(name).absolute().as_uri() + ("?mode=ro" if read_only else "")
+def _uri(name: str, immutable: bool) -> str:
+    return Path(name).absolute().as_uri() + ("?immutable=1" if immutable else "?mode=ro")

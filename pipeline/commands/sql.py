@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from nearsql.pipeline.console import UserError
 from nearsql.pipeline.output import write_rows
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import open_database
@@ -30,14 +31,22 @@ from nearsql.udfs.connection import open_database
     "--table", "format_", flag_value="table", default="table", help="A table (the default)."
 )
 @click.option("--write", is_flag=True, help="Allow the query to change the file.")
+@click.option("--immutable", is_flag=True, help="Nobody writes to the file: for read-only media.")
 def command(
-    file: str, query: str | None, parameters: tuple[tuple[str, str], ...], format_: str, write: bool
+    file: str,
+    query: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    format_: str,
+    write: bool,
+    immutable: bool,
 ) -> None:
     """Run QUERY on FILE with every nearsql function; without QUERY, open a shell.
 
     `-` reads the query from standard input. The file is opened read-only unless --write is given.
     """
-    db = open_database(file, read_only=not write)
+    if write and immutable:
+        raise UserError("--write and --immutable exclude each other")
+    db = open_database(file, read_only=not write, immutable=immutable)
     if query is None:
         _shell(db)
         return
