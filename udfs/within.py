@@ -1,5 +1,6 @@
 """Which items a search is limited to: the `within` argument of the table-valued functions."""
 
+import contextlib
 import json
 import re
 from typing import Any, cast
@@ -36,12 +37,15 @@ def item_ids(db: apsw.Connection, within: Any) -> NDArray[np.int64] | None:
 
 def as_ids(name: str, values: list[Any]) -> NDArray[np.int64]:
     """The values as item ids, refusing the first that is not a whole number."""
+    if set(map(type, values)) <= {int}:
+        with contextlib.suppress(OverflowError):
+            return np.array(values, np.int64)
     for value in values:
         if type(value) is not int or not -(2**63) <= value < 2**63:
             raise SqlFunctionError(
                 f"{name} must give item ids (whole numbers), and gave {shown(value)}"
             )
-    return np.array(values, np.int64)
+    raise AssertionError("one of the values is not an item id")
 
 
 def json_array(name: str, text: str) -> list[Any]:

@@ -2,13 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nearsql.udfs import dbapi
+from nearsql.udfs import connection, dbapi
 
 Fill = Callable[..., int]
 
@@ -19,11 +19,26 @@ def rows(db: dbapi.Connection, sql: str, *parameters: Any) -> list[Any]:
     return [tuple(row) for row in db.execute(sql, parameters).fetchall()]
 
 
-@pytest.fixture
-def plane(db: dbapi.Connection, add_space: Fill) -> dbapi.Connection:
-    """Five items, 1 to 5, in a plane; items 2 and 5 are duplicates."""
-    add_space("plane", PLANE, metric="l2")
-    return db
+@pytest.fixture(scope="module")
+def plane() -> Iterator[dbapi.Connection]:
+    """Five items, 1 to 5, in a plane; items 2 and 5 are duplicates. Tests leave it as it is."""
+    db = connection.create(":memory:")
+    db.execute(
+        "insert into spaces (name, kind, dimensions, metric) values ('plane', 'metric', 2, 'l2')"
+    )
+    for item, vector in enumerate(PLANE, start=1):
+        db.execute(
+            "insert into items (id, kind, collection, sha256, content, sequence_number)"
+            " values (?, 'text', 'tests', ?, 'x', 0)",
+            (item, f"{item:064x}"),
+        )
+        db.execute(
+            "insert into vectors (space_id, item_id, vector) values (1, ?, ?)",
+            (item, vector.tobytes()),
+        )
+    db.commit()
+    yield db
+    db.close()
 
 
 def test_an_item_finds_others_and_ties_come_by_id(plane: dbapi.Connection) -> None:
@@ -231,6 +246,7 @@ def test_a_search_sees_its_own_transaction_and_its_rollback(plane: dbapi.Connect
     assert rows(plane, nearest) == [(4,)]
     plane.execute("update vectors set vector = vector('[3, 0.5]') where item_id = 4")
     assert rows(plane, "select id, distance from knn('plane', '[3, 0]', 1)") == [(4, 0.5)]
+    plane.rollback()
 
 
 def test_cosine_of_a_vector_of_zeros_is_one(db: dbapi.Connection, add_space: Fill) -> None:

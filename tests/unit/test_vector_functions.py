@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearsql.udfs import dbapi
+from nearsql.udfs import connection, dbapi
 from nearsql.udfs import vector_functions as functions
 
 Fill = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def empty() -> Iterator[dbapi.Connection]:
+    """An empty nearsql database that no test changes."""
+    db = connection.create(":memory:")
+    yield db
+    db.close()
 
 
 def value(db: dbapi.Connection, sql: str, *parameters: Any) -> Any:
@@ -95,9 +103,9 @@ def test_distance_and_norm_by_hand(db: dbapi.Connection) -> None:
         ("vector_of('nowhere', 1)", "vector_of: there is no space 'nowhere'"),
     ],
 )
-def test_refusals(db: dbapi.Connection, call: str, message: str) -> None:
+def test_refusals(empty: dbapi.Connection, call: str, message: str) -> None:
     with pytest.raises(sqlite3.OperationalError) as caught:
-        value(db, f"select {call}")
+        value(empty, f"select {call}")
     assert message in str(caught.value)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearsql.udfs import dbapi
+from nearsql.udfs import connection, dbapi
 from nearsql.udfs.vote_functions import Vote, VoteShare, VoteValue
 
 Fill = Callable[..., int]
 NEIGHBORS = "(values ('cat', 0.1), ('dog', 0.3), ('dog', 0.4), (null, 0.0))"
+
+
+@pytest.fixture(scope="module")
+def empty() -> Iterator[dbapi.Connection]:
+    """An empty nearsql database that no test changes."""
+    db = connection.create(":memory:")
+    yield db
+    db.close()
 
 
 def value(db: dbapi.Connection, sql: str, *parameters: Any) -> Any:
@@ -39,10 +47,10 @@ def final(aggregate: Any, rows: Sequence[tuple[Any, ...]]) -> Any:
         (", iif(column1 = 'cat', 3, 0.5)", "cat", 3 / 4),
     ],
 )
-def test_weightings(db: dbapi.Connection, weighting: str, winner: str, share: float) -> None:
+def test_weightings(empty: dbapi.Connection, weighting: str, winner: str, share: float) -> None:
     arguments = f"column1, column2{weighting}"
-    assert value(db, f"select vote({arguments}) from {NEIGHBORS}") == winner
-    got = value(db, f"select vote_share({arguments}) from {NEIGHBORS}")
+    assert value(empty, f"select vote({arguments}) from {NEIGHBORS}") == winner
+    got = value(empty, f"select vote_share({arguments}) from {NEIGHBORS}")
     assert got == pytest.approx(share, rel=1e-7)
 
 
@@ -111,9 +119,9 @@ def test_exact_matches_take_all_the_weight() -> None:
         ),
     ],
 )
-def test_refusals(db: dbapi.Connection, call: str, message: str) -> None:
+def test_refusals(empty: dbapi.Connection, call: str, message: str) -> None:
     with pytest.raises(sqlite3.OperationalError, match=message):
-        value(db, f"select {call}")
+        value(empty, f"select {call}")
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "distance"])
