@@ -58,12 +58,20 @@ def nearest(
     queries: (m, d), cast to float32. subset: search only these item ids (those not in the space are
     ignored). exclude: (m,), for each query the item id that it must not find, or None. poll is called between
     blocks of the computation. k' is min(k, rows searched); a query whose excluded item is among them may
-    have one neighbour less than the others: that place holds id -1 at distance inf.
+    have one neighbour less than the others: that place holds id -1 at distance inf. Raises ValueError
+    for queries of another shape, or with NaN or infinity.
     """
+    queries = np.asarray(queries, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != matrix.space.dimensions:
+        raise ValueError(
+            f"queries must be of shape (m, {matrix.space.dimensions}), not {queries.shape}"
+        )
+    if not np.isfinite(queries).all():
+        raise ValueError("queries must be finite float32 numbers")
     rows = None if subset is None else matrix.positions(subset)
     search = _search(matrix, rows)
     left_out = None if exclude is None else search.places_of(exclude)
-    places, distances = search.nearest(np.asarray(queries, np.float32), k, left_out, poll)
+    places, distances = search.nearest(queries, k, left_out, poll)
     ids = matrix.ids if rows is None else matrix.ids[rows]
     found = np.where(places >= 0, ids[places], -1) if len(ids) else places
     return found, distances
@@ -116,8 +124,9 @@ def graph_blocks(
 class _Search:
     """A search among all rows of a matrix, or some. A place is a position among the rows searched.
 
-    Internally a score, the larger the nearer: the inner product, the cosine, or minus the squared
-    Euclidean distance. Scores are float32, wrong by at most what `error` says; distances are float64.
+    Candidates are told by their score, the larger the nearer: the inner product, the cosine, or minus the
+    squared Euclidean distance. Scores are float32, and how wrong they may be is known; distances are
+    float64.
     """
 
     def __init__(self, matrix: Matrix, rows: Ids | None) -> None:

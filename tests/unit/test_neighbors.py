@@ -1,5 +1,7 @@
 """Exact search equals brute force in float64, whatever the data."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -235,3 +237,29 @@ def test_faiss_keeps_its_settings() -> None:
     matrix = matrix_of(np.eye(20, dtype=np.float32), "cosine")
     nearest(matrix, matrix.vectors, 3)
     assert faiss.cvar.distance_compute_blas_threshold == before
+
+
+@pytest.mark.parametrize("queries", [np.zeros(3), np.zeros((1, 2)), np.full((1, 3), np.nan)])
+def test_queries_of_another_shape_or_without_a_value_are_refused(queries: NDArray[Any]) -> None:
+    with pytest.raises(ValueError, match="queries must be"):
+        nearest(matrix_of(np.eye(3, dtype=np.float32), "l2"), queries, 1)
+
+
+def test_what_float32_cannot_tell_apart_is_searched_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Far from the origin every float32 score is noise: the scan must find what the products hid."""
+    scans = []
+    one = neighbors._Search._one
+
+    def counted(self: Any, *arguments: Any) -> Any:
+        scans.append(1)
+        return one(self, *arguments)
+
+    monkeypatch.setattr(neighbors._Search, "_one", counted)
+    rng = np.random.default_rng(11)
+    matrix = matrix_of(data("far from the origin", 3000, 16, rng), "l2")
+    queries = matrix.vectors[:8]
+    ids, distances = nearest(matrix, queries, 5)
+    assert scans
+    assert_same(matrix, queries, 5, ids, distances)
