@@ -1,5 +1,7 @@
 """Work ahead in threads equals the plain loop, takes no more than its bound, and ends cleanly."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -45,3 +47,41 @@ def test_an_exception_is_raised_in_its_turn() -> None:
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+INTERRUPTED = """
+import itertools, sys, threading
+from nearsql.pipeline.ahead import map_ahead
+
+def interrupt_at(number):
+    events = itertools.count()
+    def trace(frame, event, argument):
+        if next(events) == number:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+    return trace
+
+interrupted = 0
+for number in range(100_000):
+    results = map_ahead(abs, range(-9, 3), ahead=2)
+    assert next(results) == 9  # the threads run: starting one is the standard library's own risk
+    sys.settrace(interrupt_at(number))
+    try:
+        assert list(results) == [8, 7, 6, 5, 4, 3, 2, 1, 0, 1, 2]
+    except KeyboardInterrupt:
+        interrupted += 1
+    else:
+        break
+    finally:
+        sys.settrace(None)
+print(interrupted)
+"""
+
+
+def test_ctrl_c_at_any_moment_ends_it() -> None:
+    """At each call, line and return of the caller's thread in turn: none may leave a deadlock."""
+    command = [sys.executable, "-c", INTERRUPTED]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 50
