@@ -2,11 +2,10 @@
 
 import json
 
-from datasette.database import QueryInterrupted
 from datasette.utils.asgi import Response
 
 from nearsql.datasette_plugins.images import image_bytes, image_type
-from nearsql.datasette_plugins.pages import Page, Problem, Row, page
+from nearsql.datasette_plugins.pages import Page, Problem, Row, TooLong, page
 from nearsql.udfs import dbapi
 
 NEIGHBOURS_SHOWN = 12
@@ -96,11 +95,8 @@ async def _neighbours(current: Page, item: int, space: str) -> Row:
     found: Row = {"neighbours": [], "problem": None}
     try:
         found["neighbours"] = await current.rows("neighbours", **parameters)
-    except QueryInterrupted:
-        found["problem"] = (
-            "The search took longer than Datasette's setting sql_time_limit_ms allows. "
-            "The first search of a large space loads it: try again, or raise the limit."
-        )
+    except TooLong as problem:
+        found["problem"] = problem.sentence
     except dbapi.OperationalError as error:
         found["problem"] = str(error)
     found["sql_url"] = current.sql_url("neighbours", **parameters)

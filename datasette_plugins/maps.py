@@ -96,7 +96,7 @@ async def columns(current: Page) -> Response:
         raise Problem(
             f"colour must be plain, cluster:RUN:LEVEL, label:NAME or outlier:RUN:LEVEL, not {colour!r}."
         )
-    body = await current.whole(lambda connection: _columns(connection, kind, parameters))
+    body = await current.read(lambda connection: _columns(connection, kind, parameters))
     return Response(
         body,
         headers={"cache-control": "no-cache", "x-content-type-options": "nosniff"},

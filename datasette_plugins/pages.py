@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 import apsw
 from datasette import Forbidden, NotFound
-from datasette.database import Database, QueryInterrupted
+from datasette.database import Database
 from datasette.utils import sqlite_timelimit, tilde_decode, tilde_encode
 from datasette.utils.asgi import Request, Response
 
@@ -22,8 +22,9 @@ from nearsql.udfs.dbapi.errors import translate
 Row = dict[str, Any]
 View = Callable[["Page"], Awaitable[Response]]
 
-# Our own routes hand out whole columns, which takes longer than a page of rows. Milliseconds.
-COLUMN_TIME_LIMIT = 30_000
+# What one question of a page may take, in milliseconds. More than Datasette allows a visitor's SQL,
+# because the questions are ours: a million items are counted, and a space is loaded at its first search.
+TIME_LIMIT = 10_000
 
 
 class Problem(Exception):
@@ -33,6 +34,17 @@ class Problem(Exception):
         super().__init__(sentence)
         self.sentence = sentence
         self.status = status
+
+
+class TooLong(Problem):
+    """A question took longer than a page may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"This took longer than {limit / 1000:g} s and was stopped. The first search of a large "
+            "space loads it, which may have gone further now: try again, or start Datasette with a "
+            "higher sql_time_limit_ms."
+        )
 
 
 @cache
@@ -85,31 +97,37 @@ class Page:
         return value
 
     async def rows(self, name: str, **parameters: Any) -> list[Row]:
-        """The rows of `sql/<name>.sql`, under Datasette's own time limit."""
-        return await self.query(sql(name), parameters)
+        """The rows of `sql/<name>.sql`."""
 
-    async def query(self, text: str, parameters: Row) -> list[Row]:
-        """The rows of any SQL, under Datasette's own time limit."""
-        result = await self.db.execute(text, parameters, log_sql_errors=False)
-        return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+        def fetch(connection: dbapi.Connection) -> list[Row]:
+            cursor = connection.execute(sql(name), parameters)
+            names = [column[0] for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        rows: list[Row] = await self.read(fetch)
+        return rows
 
     async def one(self, name: str, **parameters: Any) -> Row | None:
         """The first row of `sql/<name>.sql`."""
         rows = await self.rows(name, **parameters)
         return rows[0] if rows else None
 
-    async def whole(self, work: Callable[[dbapi.Connection], Any]) -> Any:
-        """Runs work(connection) in Datasette's threads, under the time limit for whole columns.
+    async def read(self, work: Callable[[dbapi.Connection], Any]) -> Any:
+        """Runs work(connection) in Datasette's threads; stops it with TooLong when it takes too long.
 
         The work may use the raw connection; its errors become those of sqlite3.
         """
+        limit = max(TIME_LIMIT, self.datasette.setting("sql_time_limit_ms"))
 
         def limited(connection: dbapi.Connection) -> Any:
-            with sqlite_timelimit(connection, COLUMN_TIME_LIMIT):
-                try:
+            try:
+                with sqlite_timelimit(connection, limit):
                     return work(connection)
-                except apsw.Error as error:
-                    raise translate(error) from error
+            except (apsw.Error, dbapi.OperationalError) as error:
+                failure = translate(error) if isinstance(error, apsw.Error) else error
+                if failure.args == ("interrupted",):
+                    raise TooLong(limit) from error
+                raise failure from error
 
         return await self.db.execute_fn(limited)
 
@@ -159,12 +177,6 @@ def page(view: View) -> Callable[..., Awaitable[Response]]:
             return await view(current)
         except Problem as found:
             problem = found
-        except QueryInterrupted:
-            limit = datasette.setting("sql_time_limit_ms")
-            problem = Problem(
-                f"This took longer than the {limit} ms that Datasette's setting sql_time_limit_ms "
-                "allows: start Datasette with a higher limit."
-            )
         except dbapi.OperationalError as error:
             problem = Problem(str(error))
         return await current.html("nearsql_problem.html", problem.status, problem=problem)

@@ -1,13 +1,22 @@
 -- By what the points of a map can be coloured: clusterings (of its own space first), labels, scores
-select 'cluster' as kind, c.run_id, c.level, null as name, c.space,
-       c.space is :space as is_own_space, c.clusters
-from clustering_results c
+with
+clusterings as (
+    select
+        r.id as run_id,
+        ifnull(l.level, 1) as level,  -- a run that found only noise has no clusters to tell its level
+        (select max(i.name) from run_inputs i where i.run_id = r.id and i.kind = 'space') as space
+    from runs r
+    left join (select distinct run_id, level from clusters) l on l.run_id = r.id
+    where exists (select 1 from memberships m where m.run_id = r.id)
+)
+select 'cluster' as kind, run_id, level, null as name, space, space is :space as is_own_space
+from clusterings
 union all
-select 'outlier', c.run_id, c.level, null, c.space, c.space is :space, null
-from clustering_results c
+select 'outlier', run_id, level, null, space, space is :space
+from clusterings c
 where exists (select 1 from memberships m
               where m.run_id = c.run_id and m.level = c.level and m.outlier_score is not null)
 union all
-select 'label', null, null, l.name, null, 1, null
+select 'label', null, null, l.name, null, 1
 from (select distinct name from item_labels) l
 order by is_own_space desc, run_id desc, level, name

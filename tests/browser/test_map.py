@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -184,7 +185,7 @@ def test_colour_by_changes_the_colours(watched: Watched, address: str, gallery: 
         )
         watched.page.wait_for_timeout(300)  # WebGL draws at the next frame
         seen.append(watched.colours())
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in pairwise(seen):
         assert before != after
     assert watched.page.locator("#legend-section").is_hidden()
 

@@ -15,6 +15,7 @@ import pytest
 from gallery import Gallery
 from served import Site, free_port, query_path, server, site
 
+from nearsql.datasette_plugins import pages
 from nearsql.udfs import connection
 
 
@@ -98,11 +99,21 @@ def test_datasette_s_time_limit_stops_a_long_computation(tmp_path: Path) -> None
         assert "interrupted" in response.text.lower() or "too long" in response.text.lower()
         # The connection is as good as before.
         assert limited.query("large", "select 1 as n").json()["rows"] == [{"n": 1}]
-    with site(path, settings={"sql_time_limit_ms": 1}) as hasty:
-        page = hasty.get("/-/nearsql/large")
-        assert page.status_code in (200, 400)
-        if page.status_code == 400:
-            assert "sql_time_limit_ms" in page.text
+
+
+def test_a_page_has_a_limit_of_its_own(gallery_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = (
+        "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+    )
+    monkeypatch.setattr(pages, "sql", lambda name: endless)
+    monkeypatch.setattr(pages, "TIME_LIMIT", 100)
+    gallery_site.datasette._settings["sql_time_limit_ms"] = 50
+    try:
+        response = gallery_site.get("/-/nearsql/gallery")
+    finally:
+        gallery_site.datasette._settings["sql_time_limit_ms"] = 1000
+    assert response.status_code == 400
+    assert "took longer than 0.1 s and was stopped" in response.text
 
 
 # Inserts items and their vectors, a transaction each, as any pipeline does.
@@ -110,6 +121,7 @@ WRITER = """
 import sys
 import numpy as np
 from nearsql.pipeline.runs import immediate
+from nearsql.datasette_plugins import pages
 from nearsql.udfs import connection
 
 path, writer, n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
