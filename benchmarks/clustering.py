@@ -28,8 +28,8 @@ FIRST_CALL = """\
 import time
 import numpy as np
 start = time.perf_counter()
-from nearsql.udfs.hdbscan_tree import cut
-from nearsql.udfs.spanning_tree import n_neighbors_for, spanning_tree
+from nearsql.udfs.clustering.hdbscan_tree import cut
+from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
 rows = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
 rows.flags.writeable = False  # as the matrix of a space is
 apart = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
@@ -75,11 +75,11 @@ def compare(name: str, rows: NDArray[np.float32], min_cluster_size: int, min_sam
     import hdbscan
     from sklearn.metrics import adjusted_rand_score
 
-    from nearsql.udfs.hdbscan_tree import cut
+    from nearsql.udfs.clustering.hdbscan_tree import cut
+    from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
     from nearsql.udfs.matrix import Matrix
     from nearsql.udfs.neighbors import neighbor_graph
     from nearsql.udfs.spaces import Space
-    from nearsql.udfs.spanning_tree import n_neighbors_for, spanning_tree
 
     n, d = rows.shape
     matrix = Matrix(np.arange(n), rows, Space(1, name, d, "l2", 0, 0))

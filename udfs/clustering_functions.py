@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nearsql.udfs import within as within_argument
 from nearsql.udfs.arguments import number, one_of, optional_whole_number, whole_number
 from nearsql.udfs.catalogue import sql_function
-from nearsql.udfs.cluster_model import find_model
+from nearsql.udfs.clustering.cluster_model import find_model
 from nearsql.udfs.interrupt import Poll
 from nearsql.udfs.matrix import Matrix, load_matrix
 from nearsql.udfs.neighbors import QUERY_BLOCK, neighbor_graph
@@ -60,8 +60,8 @@ def hdbscan(
         yield from ((item, None, 0.0, None, None, None) for item in points.ids.tolist())
         return
     # Here, because they import numba, which takes a while.
-    from nearsql.udfs.hdbscan_tree import cut
-    from nearsql.udfs.spanning_tree import n_neighbors_for, spanning_tree
+    from nearsql.udfs.clustering.hdbscan_tree import cut
+    from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
 
     poll = Poll(db)
     graph, _ = neighbor_graph(points, n_neighbors_for(n, samples), poll=poll)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
-from nearsql.udfs.cluster_model import ClusterModel
-from nearsql.udfs.hdbscan_tree import Clustering, cut
+from nearsql.udfs.clustering.cluster_model import ClusterModel
+from nearsql.udfs.clustering.hdbscan_tree import Clustering, cut
+from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
 from nearsql.udfs.matrix import Matrix
 from nearsql.udfs.spaces import Space
-from nearsql.udfs.spanning_tree import n_neighbors_for, spanning_tree
 
 
 def clustered(

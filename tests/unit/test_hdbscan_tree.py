@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
-from nearsql.udfs.hdbscan_tree import Clustering, cut
-from nearsql.udfs.spanning_tree import SpanningTree, n_neighbors_for, spanning_tree
+from nearsql.udfs.clustering.hdbscan_tree import Clustering, cut
+from nearsql.udfs.clustering.spanning_tree import SpanningTree, n_neighbors_for, spanning_tree
 
 Rows = NDArray[np.float32]
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from nearsql.udfs import spanning_tree as module
-from nearsql.udfs.boruvka import minimum_spanning_tree
-from nearsql.udfs.distance_filter import distance, filtered
-from nearsql.udfs.exact_neighbors import exact_neighbors
-from nearsql.udfs.prim import prim_over_edges, prim_over_points
-from nearsql.udfs.spanning_tree import n_neighbors_for, spanning_tree
-from nearsql.udfs.tied_edges import leaf_order, tied_edges
+from nearsql.udfs.clustering import spanning_tree as module
+from nearsql.udfs.clustering.boruvka import minimum_spanning_tree
+from nearsql.udfs.clustering.distance_filter import distance, filtered
+from nearsql.udfs.clustering.exact_neighbors import exact_neighbors
+from nearsql.udfs.clustering.prim import prim_over_edges, prim_over_points
+from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
+from nearsql.udfs.clustering.tied_edges import leaf_order, tied_edges
 
 Rows = NDArray[np.float32]
 

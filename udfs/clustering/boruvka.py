@@ -14,9 +14,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nearsql.udfs.distance_filter import FilteredPoints, distance, reach
-from nearsql.udfs.exact_neighbors import Neighbors
-from nearsql.udfs.union_find import find_root, find_roots
+from nearsql.udfs.clustering.distance_filter import FilteredPoints, distance, reach
+from nearsql.udfs.clustering.exact_neighbors import Neighbors
+from nearsql.udfs.clustering.union_find import find_root, find_roots
 
 
 def minimum_spanning_tree(

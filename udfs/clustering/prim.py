@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nearsql.udfs.distance_filter import distance
+from nearsql.udfs.clustering.distance_filter import distance
 
 # Steps of the dense walk between two polls: about a second's work at 10,000 points.
 _STEPS = 256

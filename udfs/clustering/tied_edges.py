@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nearsql.udfs.distance_filter import FilteredPoints, distance, reach
-from nearsql.udfs.union_find import find_root
+from nearsql.udfs.clustering.distance_filter import FilteredPoints, distance, reach
+from nearsql.udfs.clustering.union_find import find_root
 
 
 def tied_edges(

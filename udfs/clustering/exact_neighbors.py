@@ -7,7 +7,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nearsql.udfs.distance_filter import FLOAT32_ROUNDOFF, FilteredPoints, distance, reach
+from nearsql.udfs.clustering.distance_filter import (
+    FLOAT32_ROUNDOFF,
+    FilteredPoints,
+    distance,
+    reach,
+)
 
 # Columns asked for beyond the last one that must be exact. They usually prove it to be so; where
 # they cannot (ties, near-duplicates), the row is searched again.

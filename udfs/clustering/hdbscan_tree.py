@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.udfs.spanning_tree import SpanningTree
+from nearsql.udfs.clustering.spanning_tree import SpanningTree
 
 
 @dataclass(frozen=True, slots=True)

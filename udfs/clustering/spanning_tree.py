@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.udfs.boruvka import minimum_spanning_tree
-from nearsql.udfs.distance_filter import filtered
-from nearsql.udfs.exact_neighbors import SPARE_NEIGHBORS, exact_neighbors
-from nearsql.udfs.prim import prim_over_edges, prim_over_points
-from nearsql.udfs.tied_edges import tied_edges
+from nearsql.udfs.clustering.boruvka import minimum_spanning_tree
+from nearsql.udfs.clustering.distance_filter import filtered
+from nearsql.udfs.clustering.exact_neighbors import SPARE_NEIGHBORS, exact_neighbors
+from nearsql.udfs.clustering.prim import prim_over_edges, prim_over_points
+from nearsql.udfs.clustering.tied_edges import tied_edges
 
 # Longer lists spare searches; measured at 3,000 to 10,000 points, more than this gains nothing.
 _FEWEST_NEIGHBORS = 32
