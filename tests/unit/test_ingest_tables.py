@@ -41,7 +41,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.dictionaries(TEXTS, JSON_VALUES, max_size=4), max_size=6),
     st.sampled_from([None, 2]),
