@@ -12,6 +12,7 @@ from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.pipeline.digits import FLIPPED, NEAR_DUPLICATES, OUTLIERS, planted_digits
 from nearsql.pipeline.embed import embed
 from nearsql.pipeline.ingest import ingest_image_bytes
+from nearsql.pipeline.output import column_names
 from nearsql.pipeline.project import project_space
 from nearsql.schema import query_files
 from nearsql.udfs import dbapi
@@ -120,9 +121,8 @@ def _ask(
     (file,) = (f for f in query_files() if f.name == f"{name}.sql")
     sql = file.read_text(encoding="utf-8").strip()
     cursor = db.execute(sql, parameters)
-    headers = [column[0] for column in cursor.description or ()]
     rows = cursor.fetchall()
-    return Finding(title, with_values(sql, parameters), headers, rows, verdict(rows))
+    return Finding(title, with_values(sql, parameters), column_names(cursor), rows, verdict(rows))
 
 
 def with_values(sql: str, parameters: dict[str, Any]) -> str:

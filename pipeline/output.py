@@ -8,8 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from nearsql.pipeline.console import UserError, table
+from nearsql.udfs import dbapi
 
 FORMATS = ("table", "json", "nl", "csv")
+
+
+def column_names(cursor: dbapi.Cursor) -> list[str]:
+    """The names of the columns that a cursor gives; none for a statement without rows."""
+    return [column[0] for column in cursor.description or ()]
 
 
 def write_rows(

@@ -4,7 +4,7 @@ import os
 import warnings
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import sqlite_vec
@@ -216,7 +216,7 @@ def migrate(connection: dbapi.Connection) -> list[str]:
     try:
         steps = migrations.pending(connection)
         if steps:
-            migration.apply(Database(connection, execute_plugins=False))
+            migration.apply(Database(cast(Any, connection), execute_plugins=False))
         connection.commit()
     except BaseException:
         connection.rollback()

@@ -5,7 +5,7 @@ import json
 import click
 
 from nearsql.pipeline.console import say, table
-from nearsql.pipeline.output import FORMATS, write_rows
+from nearsql.pipeline.output import FORMATS, column_names, write_rows
 from nearsql.udfs.connection import open_database
 
 LIST_SQL = """\
@@ -32,13 +32,13 @@ def command(file: str, run: int | None, format_: str) -> None:
     db = open_database(file, read_only=True)
     if run is None:
         cursor = db.execute(LIST_SQL)
-        write_rows(format_, [d[0] for d in cursor.description], cursor)
+        write_rows(format_, column_names(cursor), cursor)
         return
     cursor = db.execute("select * from runs where id = ?", (run,))
     row = cursor.fetchone()
     if row is None:
         raise LookupError(f"there is no run {run} in {file}: see `nearsql runs {file}`")
-    for name, value in zip([d[0] for d in cursor.description], row, strict=True):
+    for name, value in zip(column_names(cursor), row, strict=True):
         if name.endswith("_json"):
             value = json.dumps(json.loads(value), indent=2)
         click.echo(f"{name}: {'' if value is None else value}")
@@ -51,5 +51,5 @@ def command(file: str, run: int | None, format_: str) -> None:
         rows = cursor.fetchmany(20)
         if rows:
             click.echo(f"\n{title}:")
-            click.echo(table([d[0] for d in cursor.description], rows))
+            click.echo(table(column_names(cursor), rows))
     say(f"next: nearsql replay {file} {run}")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.output import write_rows
+from nearsql.pipeline.output import column_names, write_rows
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import open_database
 
@@ -54,7 +54,7 @@ def command(
         query = sys.stdin.read()
     cursor = db.execute(query, {name: _value(text) for name, text in parameters})
     if cursor.description:
-        write_rows(format_, [d[0] for d in cursor.description], cursor)
+        write_rows(format_, column_names(cursor), cursor)
     db.commit()
     db.close()
 
