@@ -72,9 +72,15 @@ _known: WeakSet[Any] = WeakSet()
 
 
 async def is_nearsql(db: Database) -> bool:
-    """Whether it is a nearsql file, of whatever version. A yes is remembered: files stay what they are."""
+    """Whether it is a nearsql file, of whatever version. A yes is remembered: files stay what they are.
+
+    A file that cannot be read is none: it must not take the pages of the others with it.
+    """
     if db not in _known:
-        state = await db.execute_fn(migrations.file_state)
+        try:
+            state = await db.execute_fn(migrations.file_state)
+        except dbapi.DatabaseError:
+            return False
         if state.state in ("empty", "foreign"):
             return False
         _known.add(db)

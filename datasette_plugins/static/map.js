@@ -117,9 +117,9 @@
 
   // Rings around the opened item, its neighbours, and the keyboard's place.
   function ringsTrace() {
-    const places = new Map(Array.from(map.id, (id, i) => [id, i]));
-    const rings = neighbours.map((id) => ({ at: places.get(id), size: 12, width: 1.5 }));
-    if (opened !== null) rings.push({ at: places.get(opened), size: 18, width: 3 });
+    map.places ??= new Map(Array.from(map.id, (id, i) => [id, i]));
+    const rings = neighbours.map((id) => ({ at: map.places.get(id), size: 11, width: 1 }));
+    if (opened !== null) rings.push({ at: map.places.get(opened), size: 18, width: 3 });
     if (cursor >= 0) rings.push({ at: cursor, size: 18, width: 2 });
     const seen = rings.filter((ring) => ring.at !== undefined);
     return {

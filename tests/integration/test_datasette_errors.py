@@ -103,6 +103,19 @@ def test_a_stranger_s_file_keeps_its_own_face(others: Site) -> None:
     assert 'href="/-/nearsql/stranger' not in page.text
 
 
+def test_a_file_that_is_gone_leaves_the_others_alone(gallery: Gallery, tmp_path: Path) -> None:
+    lost = tmp_path / "lost.db"
+    connection.create(lost).close()
+    with site(gallery.path, lost) as both:
+        lost.unlink()
+        page = both.get("/-/nearsql/gallery")
+        assert page.status_code == 200
+        assert "/-/nearsql/lost" not in page.text
+        response = both.get("/-/nearsql/lost")
+        assert response.status_code == 400
+        assert "unable to open database file" in response.text
+
+
 def test_a_view_that_calls_our_functions_breaks_only_itself(
     gallery: Gallery, tmp_path: Path
 ) -> None:
