@@ -94,8 +94,6 @@ def rows_of(db: dbapi.Connection, sql: str, *parameters: object) -> Call:
 
 def first_query(db: dbapi.Connection, folder: Path, n: int, d: int) -> None:
     """Loading: measured before anything else has loaded the matrix."""
-    # A virtual machine may be given its memory only when it is first written to.
-    np.ones((3 * n, d), np.float32)
     flat = folder / "flat"
     flat.write_bytes(bytes(4 * n * d))
     target = np.empty((n, d), np.float32)
@@ -111,8 +109,11 @@ def first_query(db: dbapi.Connection, folder: Path, n: int, d: int) -> None:
     read_flat()
     times = {"read a flat file": seconds(read_flat)}
     times["knn, first query"] = seconds(rows_of(db, "select * from knn('s', 1, 10)"))
-    db.execute("update vectors set vector = vector where item_id <= 100")
-    times["knn after 100 changes"] = seconds(rows_of(db, "select * from knn('s', 1, 10)"))
+    # Twice: a virtual machine may be given its memory only when it is first written to, and the first
+    # patch would measure that.
+    for _ in range(2):
+        db.execute("update vectors set vector = vector where item_id <= 100")
+        times["knn after 100 changes"] = seconds(rows_of(db, "select * from knn('s', 1, 10)"))
     db.rollback()
     report("loading", "read a flat file", times, "flat")
 
