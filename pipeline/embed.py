@@ -27,6 +27,7 @@ from nearsql.pipeline.encoders import Encoder, check_options, find_module
 from nearsql.pipeline.item_contents import Items
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.runs import Run, RunInput, hash_rows, immediate, run
+from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
 
 BATCH_SIZE = 256
@@ -233,14 +234,13 @@ def _write(current: Run, target: Target, batch: list[Encoded]) -> None:
         for item in batch:
             if item.problem is not None:
                 current.item_error(item.stage, item.problem, item_id=item.item_id, uri=item.uri)
-                continue
-            # Another process may have filled the same space meanwhile: what is there stays.
-            written = current.db.execute(
-                "insert into vectors (space_id, item_id, run_id, vector) values (?, ?, ?, ?)"
-                " on conflict (space_id, item_id) do nothing",
-                (target.space_id, item.item_id, current.id, item.vector),
-            ).rowcount
-            current.counts["vectors"] += written
+        # Another process may have filled the same space meanwhile: what is there stays.
+        current.counts["vectors"] += insert_vectors(
+            current.db,
+            target.space_id,
+            current.id,
+            [(item.item_id, item.vector) for item in batch if item.problem is None],
+        )
 
 
 def _bytes(size: int) -> str:

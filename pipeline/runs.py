@@ -20,7 +20,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,7 +164,12 @@ def _end(current: Run, status: str, started: float, error: str | None) -> None:
 
 
 def add_input(db: dbapi.Connection, run_id: int, item: RunInput) -> None:
-    """Records that the run read this. Only while it is running."""
+    """Records that the run read this. Only while it is running; in a transaction of its own or yours."""
+    with nullcontext() if db.in_transaction else immediate(db):
+        _insert_input(db, run_id, item)
+
+
+def _insert_input(db: dbapi.Connection, run_id: int, item: RunInput) -> None:
     db.execute(
         "insert into run_inputs (run_id, kind, name, input_run_id, space_id, generation,"
         " generation_token, rows, sha256) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",

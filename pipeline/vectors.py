@@ -12,17 +12,19 @@ ROWS_PER_STATEMENT = 200
 
 def insert_vectors(
     db: dbapi.Connection, space_id: int, run_id: int | None, rows: Sequence[tuple[int, bytes]]
-) -> None:
+) -> int:
     """Inserts (item id, float32 little-endian BLOB) rows into a space, in the caller's transaction.
 
-    An item that already has a vector in the space is left as it is. Raises sqlite3.IntegrityError
+    Gives the number inserted: an item that already has a vector there keeps it. Raises sqlite3.IntegrityError
     when a BLOB has not the length that the space's dimensions ask for.
     """
+    inserted = 0
     for start in range(0, len(rows), ROWS_PER_STATEMENT):
         batch = rows[start : start + ROWS_PER_STATEMENT]
         values = ", ".join(["(?, ?, ?, ?)"] * len(batch))
-        db.execute(
+        inserted += db.execute(
             "insert into vectors (space_id, run_id, item_id, vector) values "
             f"{values} on conflict (space_id, item_id) do nothing",
             [value for row in batch for value in (space_id, run_id, *row)],
-        )
+        ).rowcount
+    return inserted

@@ -1,6 +1,7 @@
 """`nearsql ingest`: images or texts into a collection."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def _ingest_folder(file: str, source: str, options: dict[str, Any]) -> None:
     for name in _ONLY_FOR_TABLES:
         if options[name] is not None:
             raise UserError(f"--{name} is for tables, and {source} is a folder: leave it out")
-    with closing(connection.create(file)) as db:
+    with _created(file) as db:
         result = ingest_images(
             db,
             source,
@@ -84,7 +85,7 @@ def _ingest_table(file: str, source: str, options: dict[str, Any]) -> None:
             f"{source} is read as a table: say with --text which column has the texts"
             " (for images, give a folder)"
         )
-    with closing(connection.create(file)) as db:
+    with _created(file) as db:
         result = ingest_texts(
             db,
             source,
@@ -98,6 +99,23 @@ def _ingest_table(file: str, source: str, options: dict[str, Any]) -> None:
             quiet=False,
         )
         _report(db, file, result.run_id, result.collection, result.counts, "tfidf")
+
+
+@contextmanager
+def _created(file: str) -> Iterator[dbapi.Connection]:
+    """The open database. A file that was made for a source refused at once goes away again."""
+    was_there, is_to_go = Path(file).exists(), False
+    try:
+        with closing(connection.create(file)) as db:
+            try:
+                yield db
+            except UserError:
+                no_runs = db.execute("select count(*) from runs").fetchone() == (0,)
+                is_to_go = no_runs and not was_there
+                raise
+    finally:
+        if is_to_go:
+            Path(file).unlink()
 
 
 def _report(
