@@ -33,7 +33,7 @@ class _Lines:
     def advance(self, n: int = 1) -> None:
         self._done += n
         now = time.monotonic()
-        if now - self._said >= self.SECONDS:
+        if now - self._said >= self.SECONDS and self._done < self._total:
             self._said = now
             left = (now - self._started) / self._done * (self._total - self._done)
             say(f"{self._title}: {self._done:,} of {self._total:,}, about {left:.0f} s left")
