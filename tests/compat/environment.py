@@ -80,7 +80,9 @@ class Environment:
         (face / "nearsql" / "__init__.py").touch()
         (package / "__init__.py").touch()
         shutil.copytree(
-            _ROOT / "udfs" / "dbapi", package / "dbapi", ignore=shutil.ignore_patterns("__pycache__")
+            _ROOT / "udfs" / "dbapi",
+            package / "dbapi",
+            ignore=shutil.ignore_patterns("__pycache__"),
         )
 
     def _pip(self, *arguments: str) -> None:

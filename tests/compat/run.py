@@ -102,7 +102,9 @@ def _outcomes(environment: Environment, on: str, only: str | None) -> dict[str, 
 def _compare(suite: Suite, baseline: dict[str, Any], face: dict[str, Any]) -> bool:
     """Prints both results and what differs; whether the bar is met."""
     print(f"\n{suite.name}: {suite.package or 'Python ' + sys.version.split()[0]}")
-    print(f"{'':18}{'SQLite':>8}{'passed':>8}{'failed':>8}{'skipped':>9}{'unloaded':>10}{'seconds':>9}")
+    print(
+        f"{'':18}{'SQLite':>8}{'passed':>8}{'failed':>8}{'skipped':>9}{'unloaded':>10}{'seconds':>9}"
+    )
     for title, run in (("standard library", baseline), ("face", face)):
         counts = Counter(run["outcomes"].values())
         print(

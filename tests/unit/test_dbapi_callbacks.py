@@ -53,7 +53,9 @@ def test_values_functions_take_and_give(value):
     for module in (sqlite3, dbapi):
         db = module.connect(":memory:")
         seen = []
-        db.create_function("same", 1, lambda given, seen=seen, value=value: seen.append(given) or value)
+        db.create_function(
+            "same", 1, lambda given, seen=seen, value=value: seen.append(given) or value
+        )
         answers.append((db.execute("select same(?)", (value,)).fetchone(), seen))
     assert answers[0] == answers[1]
 

@@ -26,7 +26,10 @@ def test_iterdump_makes_the_same_database(db):
     for module in (sqlite3, dbapi):
         copy = module.connect(":memory:")
         copy.executescript(script)
-        assert copy.execute("select * from t").fetchall() == [(1, "it's", b"\0\xff"), (2, None, None)]
+        assert copy.execute("select * from t").fetchall() == [
+            (1, "it's", b"\0\xff"),
+            (2, None, None),
+        ]
         assert "\n".join(copy.iterdump()) == script
 
 

@@ -17,13 +17,12 @@ create trigger logs after update on t begin insert into log values (new.id); end
 values = st.one_of(
     st.none(),
     st.integers(-3, 120),
-    st.just(2**63),
     st.floats(allow_nan=False),
     st.text("aé\0'\U0001f600", max_size=3),
     st.binary(max_size=3),
     st.booleans(),
-    st.just(object()),
 )
+impossible = st.sampled_from([2**63, object(), "\ud8ff"])
 sql = st.sampled_from(
     [
         "insert into t(a, b) values (?, ?)",
@@ -64,7 +63,10 @@ sql = st.sampled_from(
         "select 1 -- end",
     ]
 )
-pairs = st.one_of(st.tuples(values, values), st.tuples(values), st.just(()))
+# One thing wrong at a time: which of two is reported is not compared.
+pairs = st.one_of(
+    st.tuples(values, values), st.tuples(values, impossible), st.tuples(values), st.just(())
+)
 cursors = st.integers(0, 2)
 steps = st.one_of(
     st.tuples(st.just("execute"), cursors, sql, pairs),

@@ -144,7 +144,7 @@ def test_converters_get_the_bytes_the_standard_library_gives(value, monkeypatch)
 def test_error_in_a_converter_is_its_own_and_keeps_the_row(monkeypatch):
     monkeypatch.setitem(dbapi.converters, "BAD", lambda given: int(given))
     db = dbapi.connect(":memory:", detect_types=dbapi.PARSE_COLNAMES)
-    cursor = db.execute('select \'x\' as "a [bad]"')
+    cursor = db.execute("select 'x' as \"a [bad]\"")
     for _ in range(2):
         with pytest.raises(ValueError, match="invalid literal"):
             cursor.fetchone()
@@ -166,7 +166,9 @@ def test_text_factory(factory):
 def test_text_factory_with_rows(db):
     db.text_factory = lambda given: given.decode("utf-8", "replace")
     db.row_factory = dbapi.Row
-    rows = db.execute(f"select 'x' as a union all select {NOT_UTF8} union all select 'y'").fetchall()
+    rows = db.execute(
+        f"select 'x' as a union all select {NOT_UTF8} union all select 'y'"
+    ).fetchall()
     assert [row["a"] for row in rows] == ["x", "a\ufffdb", "y"]
 
 

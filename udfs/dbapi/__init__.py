@@ -16,6 +16,7 @@ What differs from the standard library is listed in docs/compatibility.md.
 """
 
 import sqlite3
+import sqlite3.dbapi2
 import sys
 import warnings
 from sqlite3 import (
@@ -37,9 +38,8 @@ from sqlite3 import (
     Row,
     Time,
     TimeFromTicks,
-    Timestamp,
     TimestampFromTicks,
-    Warning,  # noqa: A004  DB-API 2 names it so
+    Warning,
     adapt,
     apilevel,
     paramstyle,
@@ -106,6 +106,7 @@ converters = sqlite3.converters
 sqlite_version = apsw.sqlite_lib_version()
 sqlite_version_info = tuple(int(part) for part in sqlite_version.split("."))
 threadsafety = sqlite3.threadsafety
+Timestamp = sqlite3.dbapi2.Timestamp
 
 # Programs also import sqlite3.dbapi2.
 dbapi2 = sys.modules[__name__]

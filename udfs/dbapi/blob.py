@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import apsw
 
-from nearsql.udfs.dbapi.errors import translate
 from nearsql.udfs.dbapi.session import Session
 
 _INT_MAX = 2**31 - 1
@@ -30,7 +29,8 @@ class Blob:
         """Closes the blob; it cannot be used afterwards."""
         self._connection.check_usable()
         self._closed = True
-        self._source.close(True)
+        with self._connection.lock:
+            self._source.close(True)
 
     def read(self, length: int = -1, /) -> bytes:
         """The next `length` bytes, or as many as are left; by default all that are left."""
@@ -151,20 +151,14 @@ class Blob:
         return position
 
     def _read_at(self, offset: int, length: int) -> bytes:
-        with self._connection.lock:
-            try:
-                self._source.seek(offset)
-                return self._source.read(length)
-            except apsw.Error as error:
-                raise translate(error) from error
+        with self._connection.use():
+            self._source.seek(offset)
+            return self._source.read(length)
 
     def _write_at(self, offset: int, data: Any) -> None:
-        with self._connection.lock:
-            try:
-                self._source.seek(offset)
-                self._source.write(data)
-            except apsw.Error as error:
-                raise translate(error) from error
+        with self._connection.use():
+            self._source.seek(offset)
+            self._source.write(data)
 
     def _check(self) -> None:
         self._connection.check_usable()

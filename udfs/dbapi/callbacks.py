@@ -8,13 +8,13 @@ Functions registered on `.apsw` instead are not wrapped: their own error text is
 import sqlite3
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import apsw
 
-from nearsql.udfs.dbapi.errors import translate
-from nearsql.udfs.dbapi.session import Session
+from nearsql.udfs.dbapi.session import Running, Session
 
 _RESULT_TYPES = (str, bytes, float, type(None))
 _INT64 = range(-(2**63), 2**63)
@@ -32,7 +32,7 @@ def _report(error: BaseException, code: object) -> None:
     if _tracebacks.enabled:
         # The hook's own argument type cannot be made from Python; it reads only these names.
         sys.unraisablehook(
-            SimpleNamespace(  # type: ignore[arg-type]
+            SimpleNamespace(
                 exc_type=type(error),
                 exc_value=error,
                 exc_traceback=error.__traceback__,
@@ -75,11 +75,74 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return _result(function(*arguments))
         except Exception as error:
-            raise _failure(
-                error, function, "user-defined function raised exception"
-            ) from error
+            raise _failure(error, function, "user-defined function raised exception") from error
 
     return call
+
+
+def _comparison(compare: Callable[[str, str], int]) -> Callable[[str, str], int]:
+    """A collation; since a comparison cannot fail in SQLite, what goes wrong counts as equal."""
+
+    def order(first: str, second: str) -> int:
+        try:
+            answer = compare(first, second)
+            return (answer > 0) - (answer < 0)
+        except Exception:
+            return 0
+
+    return order
+
+
+def _authorizer(decide: Callable[..., int]) -> Callable[..., int]:
+    """An authorizer that denies what it fails to answer."""
+
+    def authorize(*access: Any) -> int:
+        try:
+            answer = decide(*access)
+        except Exception as error:
+            _report(error, decide)
+            return sqlite3.SQLITE_DENY
+        known = isinstance(answer, int) and answer in _INT32
+        return answer if known else sqlite3.SQLITE_DENY
+
+    return authorize
+
+
+def _interrupter(ask: Callable[[], Any]) -> Callable[[], bool]:
+    """A progress handler that interrupts when it fails."""
+
+    def interrupts() -> bool:
+        try:
+            return bool(ask())
+        except Exception as error:
+            _report(error, ask)
+            return True
+
+    return interrupts
+
+
+def _tracer(tell: Callable[[str], Any], running: Running) -> Callable[[dict[str, Any]], None]:
+    """A trace callback that passes on the text of a statement, with its parameters filled in.
+
+    APSW's event has the text without them; the cursor which is running has both.
+    """
+
+    def trace(event: dict[str, Any]) -> None:
+        cursor = None if event["trigger"] else running.cursor()
+        sql: str = event["sql"]
+        try:
+            try:
+                sql = (cursor and cursor.expanded_sql) or sql
+            except apsw.ExecutionCompleteError:
+                pass  # a statement of the raw connection
+            except apsw.NoMemError as error:
+                message = "Expanded SQL string exceeds the maximum string length"
+                _report(sqlite3.DataError(message).with_traceback(error.__traceback__), tell)
+            tell(sql)
+        except Exception as error:
+            _report(error, tell)
+
+    return trace
 
 
 class _Aggregate:
@@ -164,131 +227,60 @@ class Callbacks(Session):
         deterministic: bool = False,
     ) -> None:
         """Makes a Python function a SQL function; None removes it. narg -1: any number."""
-        self.check_usable()
-        try:
-            self._db.create_scalar_function(
-                name,
-                None if func is None else _checked(func),
-                narg,
-                deterministic=bool(deterministic),
-            )
-        except (apsw.Error, OverflowError) as error:
-            raise sqlite3.OperationalError("Error creating function") from error
+        function = None if func is None else _checked(func)
+        with self.use() as db:
+            try:
+                db.create_scalar_function(name, function, narg, deterministic=bool(deterministic))
+            except (apsw.Error, OverflowError) as error:
+                raise sqlite3.OperationalError("Error creating function") from error
 
     def create_aggregate(self, name: str, n_arg: int, aggregate_class: type | None) -> None:
         """Makes a class with `step` and `finalize` a SQL aggregate; None removes it."""
-        self.check_usable()
-        kind = aggregate_class
-        try:
-            self._db.create_aggregate_function(
-                name, None if kind is None else lambda: _Aggregate(kind), n_arg
-            )
-        except (apsw.Error, OverflowError) as error:
-            raise sqlite3.OperationalError("Error creating aggregate") from error
+        factory = None if aggregate_class is None else partial(_Aggregate, aggregate_class)
+        with self.use() as db:
+            try:
+                db.create_aggregate_function(name, factory, n_arg)
+            except (apsw.Error, OverflowError) as error:
+                raise sqlite3.OperationalError("Error creating aggregate") from error
 
     def create_window_function(
         self, name: str, num_params: int, aggregate_class: type | None, /
     ) -> None:
         """Makes a class with `step`, `finalize`, `value`, `inverse` a SQL window function."""
-        self.check_usable()
-        kind = aggregate_class
-        try:
-            self._db.create_window_function(
-                name, None if kind is None else lambda: _Aggregate(kind), num_params
-            )
-        except (apsw.Error, OverflowError) as error:
-            raise sqlite3.ProgrammingError("Error creating window function") from error
+        factory = None if aggregate_class is None else partial(_Aggregate, aggregate_class)
+        with self.use() as db:
+            try:
+                db.create_window_function(name, factory, num_params)
+            except (apsw.Error, OverflowError) as error:
+                raise sqlite3.ProgrammingError("Error creating window function") from error
 
     def create_collation(self, name: str, callback: Callable[[str, str], int] | None, /) -> None:
         """Makes a comparison of two texts a SQL collation; None removes it."""
-        self.check_usable()
         if not isinstance(name, str):
             raise TypeError(f"create_collation() argument 1 must be str, not {type(name).__name__}")
         if callback is not None and not callable(callback):
             raise TypeError("parameter must be callable")
-        compare = callback
-
-        def order(first: str, second: str) -> int:
-            # A comparison cannot fail in SQLite: what goes wrong counts as equal.
-            assert compare is not None
-            try:
-                answer = compare(first, second)
-                return (answer > 0) - (answer < 0)
-            except Exception:
-                return 0
-
-        try:
-            self._db.create_collation(name, None if callback is None else order)
-        except apsw.Error as error:
-            raise translate(error) from error
+        with self.use() as db:
+            db.create_collation(name, None if callback is None else _comparison(callback))
 
     def set_authorizer(self, authorizer_callback: Callable[..., int] | None) -> None:
         """Asks `authorizer_callback` about each access of a statement being prepared."""
-        self.check_usable()
-        if authorizer_callback is None:
-            self._db.set_authorizer(None)
-            return
-        decide = authorizer_callback
-
-        def authorize(*access: Any) -> int:
-            try:
-                answer = decide(*access)
-            except Exception as error:
-                _report(error, decide)
-                return sqlite3.SQLITE_DENY
-            known = isinstance(answer, int) and answer in _INT32
-            return answer if known else sqlite3.SQLITE_DENY
-
-        self._db.set_authorizer(authorize)
+        code = authorizer_callback
+        with self.use() as db:
+            db.set_authorizer(None if code is None else _authorizer(code))
 
     def set_progress_handler(self, progress_handler: Callable[[], Any] | None, n: int) -> None:
         """Calls `progress_handler` every n instructions; a true answer interrupts the statement."""
-        self.check_usable()
-        if progress_handler is None:
-            self._db.set_progress_handler(None)
-            return
-        ask = progress_handler
-
-        def interrupts() -> bool:
-            try:
-                return bool(ask())
-            except Exception as error:
-                _report(error, ask)
-                return True
-
-        self._db.set_progress_handler(interrupts, n)
+        with self.use() as db:
+            if progress_handler is None:
+                db.set_progress_handler(None)
+            else:
+                db.set_progress_handler(_interrupter(progress_handler), n)
 
     def set_trace_callback(self, trace_callback: Callable[[str], Any] | None) -> None:
         """Calls `trace_callback` with each statement that runs, its parameters filled in."""
-        self.check_usable()
-        if trace_callback is None:
-            self._db.trace_v2(0, None)
-            return
-        tell = trace_callback
-
-        def trace(event: dict[str, Any]) -> None:
-            try:
-                tell(self._expanded(event))
-            except Exception as error:
-                _report(error, tell)
-
-        self._db.trace_v2(apsw.SQLITE_TRACE_STMT, trace)
-
-    def _expanded(self, event: dict[str, Any]) -> str:
-        """The text of the statement a trace event is about, with its parameters filled in.
-
-        APSW's event has the text without them; the cursor which is running has both.
-        """
-        sql: str = event["sql"]
-        running = None if self.running is None else self.running()
-        if running is None or event["trigger"]:
-            return sql
-        try:
-            expanded = running.expanded_sql
-        except apsw.ExecutionCompleteError:
-            return sql
-        except apsw.NoMemError:
-            message = "Expanded SQL string exceeds the maximum string length"
-            _report(sqlite3.DataError(message), self)
-            return sql
-        return expanded or sql
+        with self.use() as db:
+            if trace_callback is None:
+                db.trace_v2(0, None)
+            else:
+                db.trace_v2(apsw.SQLITE_TRACE_STMT, _tracer(trace_callback, self.running))

@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self, TypeVar, overload
 
-import apsw
-
 from nearsql.udfs.dbapi import statements
 from nearsql.udfs.dbapi.blob import Blob
 from nearsql.udfs.dbapi.callbacks import Callbacks
 from nearsql.udfs.dbapi.cursor import Cursor
-from nearsql.udfs.dbapi.errors import translate
 from nearsql.udfs.dbapi.maintenance import Maintenance
 from nearsql.udfs.dbapi.session import LEGACY_TRANSACTION_CONTROL, is_shared_memory
 
@@ -66,8 +63,7 @@ class Connection(Callbacks, Maintenance):
             raise TypeError(f"argument 1 must be str, not {type(text).__name__}")
         self.check_length(text)
         statements.parse(text)
-        with self.lock:
-            self.check_statement(text)
+        self.check_statement(text)
         return text
 
     @overload
@@ -108,12 +104,8 @@ class Connection(Callbacks, Maintenance):
         name: str = "main",
     ) -> Blob:
         """Opens the BLOB or TEXT in one row, given by its rowid, for reading and writing."""
-        self.check_usable()
-        with self.lock:
-            try:
-                return Blob(self, self._db.blob_open(name, table, column, row, not readonly))
-            except apsw.Error as error:
-                raise translate(error) from error
+        with self.use() as db:
+            return Blob(self, db.blob_open(name, table, column, row, not readonly))
 
     def interrupt(self) -> None:
         """Stops what the connection is running, which fails as interrupted; from any thread."""
@@ -123,7 +115,9 @@ class Connection(Callbacks, Maintenance):
     @property
     def total_changes(self) -> int:
         """The number of rows changed since the connection was opened."""
-        return self.apsw.total_changes()
+        self.check_open()
+        with self.lock:
+            return self._db.total_changes()
 
     def __enter__(self) -> Self:
         """The connection itself; leaving the block commits, or rolls back after an error."""
@@ -179,6 +173,6 @@ def connect(
     if autocommit != LEGACY_TRANSACTION_CONTROL:
         options["autocommit"] = autocommit
     if factory is Connection and uri and is_shared_memory(os.fsdecode(database)):
-        return sqlite3.connect(database, **options)  # type: ignore[return-value]
+        return sqlite3.connect(database, **options)
     made: Connection = factory(database, factory=factory, **options)
     return made

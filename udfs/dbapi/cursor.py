@@ -126,16 +126,17 @@ class Cursor:
         if "\0" in sql_script:
             raise ValueError("embedded null character")
         connection.check_length(sql_script)
-        self._discard()
         with connection.lock:
             self._busy = True
             try:
                 connection.commit_before_script()
-                connection.running = ref(self._source)
-                self._source.execute(sql_script, can_cache=False)
-                self._drain()
+                # Not this cursor's own: rows of its last statement can still be fetched.
+                source = connection.apsw.cursor()
+                connection.running.cursor = ref(source)
+                source.execute(sql_script, can_cache=False)
+                _drain(source)
             except BaseException as error:
-                self._fail(error, (sql_script, None))
+                self._raise(error, (sql_script, None))
             finally:
                 self._busy = False
         return self
@@ -159,7 +160,7 @@ class Cursor:
     def _run(self, statement: statements.Statement, sql: str, bindings: Any) -> None:
         """Runs a statement up to its first row, and finds its columns."""
         source = self._source
-        self._connection.running = ref(source)
+        self._connection.running.cursor = ref(source)
         self._origin = (sql, bindings)
         watch = None
         try:
@@ -191,10 +192,10 @@ class Cursor:
     def _run_many(self, statement: statements.Statement, sql: str, feed: "_Feed") -> None:
         """Runs a statement to its end for each set of parameters."""
         source = self._source
-        self._connection.running = ref(source)
+        self._connection.running.cursor = ref(source)
         try:
             source.executemany(sql, feed)
-            self._drain()
+            _drain(source)
         except BaseException as error:
             if error is feed.error:
                 raise
@@ -207,7 +208,7 @@ class Cursor:
         try:
             self._row = next(self._source, _NO_ROW)
         except UnicodeDecodeError as error:
-            if not self._has_row():
+            if not _has_row(self._source):
                 self._fail(error)
             self._row = _UNDECODED
         except BaseException as error:
@@ -216,39 +217,24 @@ class Cursor:
             if self._row is _NO_ROW and self._statement.is_dml:
                 self.rowcount = self._connection.apsw.changes()
 
-    def _has_row(self) -> bool:
-        """Whether the statement stands on a row, so that not running but reading it failed."""
-        try:
-            self._source.get_description()
-        except apsw.ExecutionCompleteError:
-            return False
-        return True
-
-    def _drain(self) -> None:
-        """Runs to the end, whatever text the rows hold."""
-        while True:
-            try:
-                for _ in self._source:
-                    pass
-                return
-            except UnicodeDecodeError:
-                if not self._has_row():
-                    raise
-
     def _discard(self) -> None:
         """Drops the running statement, and the locks that it holds."""
         self._row = _NO_ROW
-        self._columns = ()
-        self._source.close(True)
+        with self._connection.lock:
+            self._source.close(True)
         self._source = self._connection.apsw.cursor()
 
     def _fail(self, error: BaseException, running: tuple[str, Any] | None = None) -> NoReturn:
+        """Ends the statement with the standard library's exception for `error`."""
+        self._row = _NO_ROW
+        self.rowcount = -1
+        self._raise(error, running)
+
+    def _raise(self, error: BaseException, running: tuple[str, Any] | None) -> NoReturn:
         """Raises the standard library's exception for what APSW, or code it called, has raised.
 
         running: the statement and its parameters, when the failure may lie in binding them.
         """
-        self._row = _NO_ROW
-        self.rowcount = -1
         if isinstance(error, apsw.Error):
             raise translate(error) from error
         if isinstance(error, sqlite3.Error | MemoryError) or not isinstance(error, Exception):
@@ -306,20 +292,20 @@ class Cursor:
         # Nothing of Python's is called for a plain row, so SQLite's rows can be taken at once.
         fetched = [self._row]
         self._row = _NO_ROW
-        self._busy = True
-        try:
-            with connection.lock:
+        with connection.lock:
+            self._busy = True
+            try:
                 fetched.extend(self._source)
                 if self._statement.is_dml:
                     self.rowcount = connection.apsw.changes()
-        except UnicodeDecodeError as error:
-            if not self._has_row():
+            except UnicodeDecodeError as error:
+                if not _has_row(self._source):
+                    self._fail(error)
+                self._row = _UNDECODED
+            except BaseException as error:
                 self._fail(error)
-            self._row = _UNDECODED
-        except BaseException as error:
-            self._fail(error)
-        finally:
-            self._busy = False
+            finally:
+                self._busy = False
         self._fetched += len(fetched)
         if self.row_factory is not None:
             fetched = list(map(self._maker(self.row_factory), fetched))
@@ -332,15 +318,14 @@ class Cursor:
             self._refuse()
         self._connection.check_usable()
         self._row = _NO_ROW
-        self._source.close(True)
+        with self._connection.lock:
+            self._source.close(True)
         self._closed = True
 
     def _is_plain(self) -> bool:
         """Whether rows are given as APSW makes them."""
         return (
-            self._converters is None
-            and not self._raw_text
-            and self._connection.text_factory is str
+            self._converters is None and not self._raw_text and self._connection.text_factory is str
         )
 
     def _waiting_row(self) -> tuple[Any, ...]:
@@ -348,7 +333,7 @@ class Cursor:
         if self._row is _UNDECODED:
             self._read_raw_text()
         if self._is_plain():
-            return self._row  # type: ignore[no-any-return]
+            return self._row
         text_factory = self._connection.text_factory
         if self._raw_text:
             return rows.convert_raw(self._row, self._columns, text_factory, self._converters)
@@ -364,7 +349,9 @@ class Cursor:
             row = next(source, _NO_ROW)
         except apsw.Error as error:
             # Only a query can be part of a query: a PRAGMA, or INSERT ... RETURNING, cannot.
-            raise sqlite3.OperationalError("Could not decode to UTF-8 a column of this row") from error
+            raise sqlite3.OperationalError(
+                "Could not decode to UTF-8 a column of this row"
+            ) from error
         if row is _NO_ROW:
             raise sqlite3.OperationalError("the rows changed while text that is not UTF-8 was read")
         self._source.close(True)
@@ -376,7 +363,7 @@ class Cursor:
         """The row factory as a function of the row alone."""
         known, maker = self._row_maker
         if known is factory:
-            return maker  # type: ignore[no-any-return]
+            return maker
         if isinstance(factory, type) and issubclass(factory, sqlite3.Row):
             maker = rows.row_maker(factory, [column[0] for column in self.description or ()])
             self._row_maker = (factory, maker)
@@ -399,6 +386,27 @@ class Cursor:
         if self._closed:
             raise sqlite3.ProgrammingError("Cannot operate on a closed cursor.")
         raise sqlite3.ProgrammingError("Recursive use of cursors not allowed.")
+
+
+def _has_row(source: apsw.Cursor) -> bool:
+    """Whether a statement stands on a row, so that not running but reading it failed."""
+    try:
+        source.get_description()
+    except apsw.ExecutionCompleteError:
+        return False
+    return True
+
+
+def _drain(source: apsw.Cursor) -> None:
+    """Runs to the end, whatever text the rows hold."""
+    while True:
+        try:
+            for _ in source:
+                pass
+            return
+        except UnicodeDecodeError:
+            if not _has_row(source):
+                raise
 
 
 class _Feed:

@@ -3,12 +3,11 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from sqlite3.dump import _iterdump  # type: ignore[import-not-found]
+from sqlite3.dump import _iterdump  # type: ignore[attr-defined]
 from typing import Any
 
 import apsw
 
-from nearsql.udfs.dbapi.errors import translate
 from nearsql.udfs.dbapi.session import Session
 
 
@@ -37,9 +36,7 @@ class Maintenance(Session):
         """
         self.check_usable()
         if not isinstance(target, Maintenance):
-            raise TypeError(
-                f"backup() argument 1 must be Connection, not {type(target).__name__}"
-            )
+            raise TypeError(f"backup() argument 1 must be Connection, not {type(target).__name__}")
         target.check_usable()
         if target is self:
             raise ValueError("target cannot be the same connection instance")
@@ -47,87 +44,78 @@ class Maintenance(Session):
             raise TypeError("progress argument must be a callable")
         if target.in_transaction:
             raise sqlite3.OperationalError("target is in transaction")
-        try:
-            with target.apsw.backup("main", self._db, name) as copy:
-                while not copy.done:
-                    status = self._copy_pages(copy, pages)
-                    if progress is not None:
-                        progress(status, copy.remaining, copy.page_count)
-                    if status in (apsw.SQLITE_BUSY, apsw.SQLITE_LOCKED):
-                        time.sleep(sleep)
-        except apsw.Error as error:
-            raise translate(error) from error
-
-    def _copy_pages(self, copy: apsw.Backup, pages: int) -> int:
-        """One step of a backup; its status."""
-        try:
-            done = copy.step(pages or -1)
-        except apsw.BusyError:
-            return apsw.SQLITE_BUSY
-        except apsw.LockedError:
-            return apsw.SQLITE_LOCKED
-        return apsw.SQLITE_DONE if done else apsw.SQLITE_OK
+        with (
+            self.use() as source,
+            target.use() as destination,
+            destination.backup("main", source, name) as copy,
+        ):
+            while not copy.done:
+                status = _copy_pages(copy, pages)
+                if progress is not None:
+                    progress(status, copy.remaining, copy.page_count)
+                if status in (apsw.SQLITE_BUSY, apsw.SQLITE_LOCKED):
+                    time.sleep(sleep)
 
     def serialize(self, *, name: str = "main") -> bytes:
         """The database as the bytes of a file."""
-        self.check_usable()
-        try:
-            return self._db.serialize(name)
-        except apsw.Error as error:
-            raise translate(error) from error
+        with self.use() as db:
+            return db.serialize(name)
 
     def deserialize(self, data: Any, /, *, name: str = "main") -> None:
         """Replaces the database by the bytes of a file."""
-        self.check_usable()
-        try:
-            self._db.deserialize(name, data)
-        except apsw.Error as error:
-            raise translate(error) from error
+        with self.use() as db:
+            db.deserialize(name, data)
 
     def getlimit(self, category: int, /) -> int:
         """The value of a run-time limit, one of the SQLITE_LIMIT_ constants."""
-        self.check_usable()
         return self._limit(category, -1)
 
     def setlimit(self, category: int, limit: int, /) -> int:
         """Changes a run-time limit; its value before."""
-        self.check_usable()
         before = self._limit(category, limit)
-        self._longest_sql = self._db.limit(apsw.SQLITE_LIMIT_SQL_LENGTH)
+        self._longest_sql = self._limit(apsw.SQLITE_LIMIT_SQL_LENGTH, -1)
         return before
 
     def _limit(self, category: int, value: int) -> int:
-        before = self._db.limit(category, value)
+        with self.use() as db:
+            before = db.limit(category, value)
         if before < 0:
             raise sqlite3.ProgrammingError("'category' is out of bounds")
         return before
 
     def getconfig(self, op: int, /) -> bool:
         """The value of a boolean configuration option (Python 3.12)."""
-        self.check_usable()
         return self._config(op, -1)
 
     def setconfig(self, op: int, enable: bool = True, /) -> None:
         """Sets a boolean configuration option (Python 3.12)."""
-        self.check_usable()
         if self._config(op, int(enable)) != enable:
             raise sqlite3.OperationalError("Unable to set config")
 
     def _config(self, op: int, value: int) -> bool:
-        try:
-            return bool(self._db.config(op, value))
-        except (apsw.Error, ValueError) as error:
-            raise ValueError(f"unknown config 'op': {op}") from error
+        with self.use() as db:
+            try:
+                return bool(db.config(op, value))
+            except (apsw.Error, ValueError) as error:
+                raise ValueError(f"unknown config 'op': {op}") from error
 
     def enable_load_extension(self, enable: bool, /) -> None:
         """Allows loading extensions into this connection."""
-        self.check_usable()
-        self._db.enable_load_extension(bool(enable))
+        with self.use() as db:
+            db.enable_load_extension(bool(enable))
 
     def load_extension(self, name: str, /, *, entrypoint: str | None = None) -> None:
         """Loads an extension from a shared library."""
-        self.check_usable()
-        try:
-            self._db.load_extension(name, entrypoint)
-        except apsw.Error as error:
-            raise translate(error) from error
+        with self.use() as db:
+            db.load_extension(name, entrypoint)
+
+
+def _copy_pages(copy: apsw.Backup, pages: int) -> int:
+    """One step of a backup; its status."""
+    try:
+        done = copy.step(pages or -1)
+    except apsw.BusyError:
+        return apsw.SQLITE_BUSY
+    except apsw.LockedError:
+        return apsw.SQLITE_LOCKED
+    return apsw.SQLITE_DONE if done else apsw.SQLITE_OK

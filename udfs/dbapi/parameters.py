@@ -23,7 +23,9 @@ class _Plain:
         if len(sqlite3.adapters) != self._known:
             self._known = len(sqlite3.adapters)
             self._types = frozenset(
-                kind for kind in _STORABLE if (kind, sqlite3.PrepareProtocol) not in sqlite3.adapters
+                kind
+                for kind in _STORABLE
+                if (kind, sqlite3.PrepareProtocol) not in sqlite3.adapters
             )
         return self._types
 
@@ -39,7 +41,7 @@ def bindings(parameters: Any) -> Bindings:
         for value in parameters:
             if type(value) not in plain:
                 return _adapted(parameters)
-        return parameters  # type: ignore[no-any-return]
+        return parameters
     if isinstance(parameters, dict):
         plain = _plain.types()
         if kind is dict and all(type(value) in plain for value in parameters.values()):

@@ -63,7 +63,9 @@ def convert(
     )
 
 
-def _converted(value: Any, text_factory: Callable[[bytes], Any], converter: Converter | None) -> Any:
+def _converted(
+    value: Any, text_factory: Callable[[bytes], Any], converter: Converter | None
+) -> Any:
     if converter is not None:
         return None if _is_null(value) else converter(_as_blob(value))
     if type(value) is str and text_factory is not str:

@@ -4,8 +4,8 @@ import os
 import sqlite3
 import sys
 import threading
-import weakref
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -57,9 +57,7 @@ class Session:
         self.detect_types = detect_types
         self.row_factory = None
         self.text_factory = str
-        # For the trace callback: the last cursor to start. Weak, or it would outlive its owner
-        # and keep its locks.
-        self.running: weakref.ref[apsw.Cursor] | None = None
+        self.running = Running()
 
         name = os.fsdecode(database)
         if "\0" in name:
@@ -94,6 +92,11 @@ class Session:
             self.check_open()
         return self._db
 
+    def use(self) -> "Use":
+        """The APSW connection in a `with`: alone with it, its errors those of this interface."""
+        self.check_usable()
+        return Use(self._db, self.lock)
+
     # --- states ---------------------------------------------------------------------------------
 
     def check_usable(self) -> None:
@@ -122,10 +125,8 @@ class Session:
 
     def check_statement(self, sql: str) -> bool:
         """Raises what is wrong with a statement, without running it; whether it only reads."""
-        try:
-            return statements.check(self._db, sql)
-        except apsw.Error as error:
-            raise translate(error) from error
+        with self.use() as db:
+            return statements.check(db, sql)
 
     def close(self) -> None:
         """Closes the connection, its cursors and blobs; a pending transaction is rolled back."""
@@ -143,7 +144,9 @@ class Session:
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
-        return self.apsw.in_transaction
+        self.check_open()
+        with self.lock:
+            return self._db.in_transaction
 
     @property
     def isolation_level(self) -> str | None:
@@ -154,7 +157,7 @@ class Session:
     @isolation_level.setter
     def isolation_level(self, level: str | None) -> None:
         if level is None:
-            if self.apsw.in_transaction:
+            if self.in_transaction:
                 self._run("COMMIT")
         else:
             _check_isolation_level(level)
@@ -174,12 +177,12 @@ class Session:
     def autocommit(self, value: int) -> None:
         self.check_usable()
         value = _check_autocommit(value)
-        in_transaction = self._db.in_transaction
-        if value is True and in_transaction:
-            self._run("COMMIT")
-        elif value is False and not in_transaction:
-            self._run("BEGIN")
-        self._autocommit = value
+        with self.lock:
+            if value is True and self._db.in_transaction:
+                self._run("COMMIT")
+            elif value is False and not self._db.in_transaction:
+                self._run("BEGIN")
+            self._autocommit = value
 
     def commit(self) -> None:
         """Commits the pending transaction, if there is one."""
@@ -209,19 +212,60 @@ class Session:
         self.check_usable()
         if self._autocommit is True:
             return
-        if self._db.in_transaction:
-            self._run(how)
-        if self._autocommit is False:
-            self._run("BEGIN")
+        with self.lock:
+            if self._db.in_transaction:
+                self._run(how)
+            if self._autocommit is False:
+                self._run("BEGIN")
 
     def _run(self, sql: str) -> None:
         """Runs a statement of this interface's own."""
-        with self.lock:
-            self.running = None
-            try:
-                self._db.execute(sql)
-            except apsw.Error as error:
-                raise translate(error) from error
+        with self.use() as db:
+            self.running.cursor = _none
+            db.execute(sql)
+
+
+def _none() -> None:
+    """What a dead weak reference gives."""
+
+
+class Running:
+    """The cursor which was the last to start a statement: what the trace callback is about.
+
+    A weak reference: it must not keep alive a cursor, with its locks, that its owner has dropped.
+    """
+
+    __slots__ = ("cursor",)
+
+    def __init__(self) -> None:
+        self.cursor: Callable[[], apsw.Cursor | None] = _none
+
+
+class Use:
+    """A connection's APSW connection, its lock held, its errors translated."""
+
+    __slots__ = ("_db", "_lock")
+
+    def __init__(self, db: apsw.Connection, lock: threading.RLock) -> None:
+        self._db = db
+        self._lock = lock
+
+    def __enter__(self) -> apsw.Connection:
+        """The APSW connection."""
+        self._lock.acquire()
+        return self._db
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        """Lets the next thread in; raises the standard library's exception for one of APSW's."""
+        self._lock.release()
+        if isinstance(error, apsw.Error):
+            raise translate(error) from error
 
 
 def is_shared_memory(uri: str) -> bool:

@@ -18,7 +18,7 @@ _QUERIES = frozenset({"SELECT", "VALUES", "WITH", "EXPLAIN"})
 Columns = tuple[tuple[str, str | None], ...]  # of each: its name, and its type as declared
 
 # Tells APSW to leave parameters unbound; its own apsw.ext.query_info uses it so.
-_NO_BINDINGS = apsw._null_bindings
+_NO_BINDINGS = apsw._null_bindings  # type: ignore[attr-defined]
 
 # Longer texts are not worth remembering: bulk SQL is seldom run twice, and APSW forgets it too.
 _REMEMBERED_LENGTH = 16384
