@@ -147,6 +147,61 @@ def test_threads_take_turns_on_one_connection():
     assert db.execute("select count(distinct a) from t").fetchone() == (400,)
 
 
+def test_a_busy_connection_makes_other_threads_wait():
+    db = dbapi.connect(":memory:", check_same_thread=False)
+    db.execute("create table t(a, b)")
+    db.execute("insert into t values (1, x'00')")
+    db.commit()
+    entered, release = threading.Event(), threading.Event()
+
+    def hold():
+        entered.set()
+        return release.wait(10)
+
+    db.create_function("hold", 0, hold)
+    done = []
+    uses = {
+        "execute": lambda: db.execute("select a from t").fetchall(),
+        "executemany": lambda: db.executemany("insert into t values (?, 1)", [(2,)]),
+        "executescript": lambda: db.executescript("select 1"),
+        "check": lambda: db("select 1"),
+        "commit": db.commit,
+        "cursor": lambda: db.cursor().close(),
+        "in_transaction": lambda: db.in_transaction,
+        "total_changes": lambda: db.total_changes,
+        "blob": lambda: db.blobopen("t", "b", 1).close(),
+        "function": lambda: db.create_function("f", 0, None),
+        "collation": lambda: db.create_collation("c", None),
+        "authorizer": lambda: db.set_authorizer(None),
+        "progress": lambda: db.set_progress_handler(None, 0),
+        "trace": lambda: db.set_trace_callback(None),
+        "limit": lambda: db.getlimit(dbapi.SQLITE_LIMIT_LENGTH),
+        "config": lambda: db.getconfig(dbapi.SQLITE_DBCONFIG_DEFENSIVE),
+        "serialize": db.serialize,
+        "backup": lambda: db.backup(dbapi.connect(":memory:")),
+    }
+    failed = {}
+
+    def use(name):
+        try:
+            uses[name]()
+        except BaseException as error:  # noqa: BLE001  reported by the assertion below
+            failed[name] = error
+        done.append(name)
+
+    holder = threading.Thread(target=lambda: db.execute("select hold()").fetchall())
+    holder.start()
+    assert entered.wait(10)
+    threads = [threading.Thread(target=use, args=(name,)) for name in uses]
+    for thread in threads:
+        thread.start()
+    release.set()
+    for thread in (holder, *threads):
+        thread.join(10)
+    assert failed == {}
+    assert sorted(done) == sorted(uses)
+
+
 def test_reader_and_writer_in_wal(tmp_path):
     path = tmp_path / "a.db"
     writer, reader = dbapi.connect(path), dbapi.connect(path)

@@ -193,6 +193,10 @@ def test_text_that_is_not_utf8_with_parameters_and_many_rows(db):
     assert [cursor.fetchone(), *cursor.fetchmany(3), *cursor.fetchall()] == expected
     cursor = db.execute("select id, a from t where id >= :least order by id -- all", {"least": 10})
     assert list(cursor) == expected
+    cursor = db.execute("select id, a from t where id >= 10 order by id; -- all")
+    assert list(cursor) == expected
+    with pytest.raises(dbapi.OperationalError, match="no such function"):
+        db.execute("select nosuch(a) from t")
 
 
 def test_text_that_is_not_utf8_outside_a_query_is_an_error_not_a_wrong_value(db):

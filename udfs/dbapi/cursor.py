@@ -49,7 +49,7 @@ class Cursor:
         self._converters: list[rows.Converter | None] | None = None
         self._raw_text = False  # the waiting rows come from rows.raw_text_query
         self._statement = statements.parse("")
-        self._origin: tuple[str, Any] = ("", ())
+        self._query: tuple[str, Any] | None = None  # to read rows of a query once more
         self._fetched = 0
         self._row_maker: tuple[Any, Any] = (None, None)
         self.arraysize = 1
@@ -60,7 +60,7 @@ class Cursor:
     # --- what is known about the last statement -------------------------------------------------
 
     @property
-    def connection(self) -> Session:
+    def connection(self) -> Any:
         """The connection this cursor belongs to."""
         return self._connection
 
@@ -153,6 +153,7 @@ class Cursor:
         self._converters = None
         self._raw_text = False
         self._row_maker = (None, None)
+        self._query = None
         self._fetched = 0
         self.rowcount = -1
         return statement
@@ -161,7 +162,6 @@ class Cursor:
         """Runs a statement up to its first row, and finds its columns."""
         source = self._source
         self._connection.running.cursor = ref(source)
-        self._origin = (sql, bindings)
         watch = None
         try:
             if statement.is_watched:
@@ -171,11 +171,13 @@ class Cursor:
             else:
                 source.execute(sql, bindings)
         except BaseException as error:
-            self._fail(error, self._origin)
+            self._fail(error, (sql, bindings))
         finally:
             if watch is not None:
                 source.exec_trace = None
-        if statement.is_dml:
+        if statement.is_query:
+            self._query = (sql if watch is None else watch.text, bindings)
+        elif statement.is_dml:
             self.rowcount = 0
         self._read_ahead()
         if self._row is not _NO_ROW:
@@ -341,17 +343,17 @@ class Cursor:
 
     def _read_raw_text(self) -> None:
         """Runs the query again, from the waiting row on, with its text as bytes."""
-        sql, bindings = self._origin
+        if self._query is None:
+            # A PRAGMA, or INSERT ... RETURNING, cannot be part of a query.
+            raise sqlite3.OperationalError("Could not decode to UTF-8 a column of this row")
+        sql, bindings = self._query
         query = rows.raw_text_query(sql, len(self._columns), self._fetched)
         source = self._connection.apsw.cursor()
         try:
             source.execute(query, bindings)
             row = next(source, _NO_ROW)
-        except apsw.Error as error:
-            # Only a query can be part of a query: a PRAGMA, or INSERT ... RETURNING, cannot.
-            raise sqlite3.OperationalError(
-                "Could not decode to UTF-8 a column of this row"
-            ) from error
+        except Exception as error:
+            self._raise(error, None)
         if row is _NO_ROW:
             raise sqlite3.OperationalError("the rows changed while text that is not UTF-8 was read")
         self._source.close(True)

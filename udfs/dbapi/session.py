@@ -101,14 +101,17 @@ class Session:
 
     def check_usable(self) -> None:
         """Raises unless the connection is open and belongs to this thread."""
+        self._check_thread()
+        if not self._open:
+            self.check_open()
+
+    def _check_thread(self) -> None:
         if self._thread is not None and self._thread != threading.get_ident():
             raise sqlite3.ProgrammingError(
                 "SQLite objects created in a thread can only be used in that same thread. The "
                 f"object was created in thread id {self._thread} and this is thread id "
                 f"{threading.get_ident()}."
             )
-        if not self._open:
-            self.check_open()
 
     def check_open(self) -> None:
         """Raises unless the connection is open; any thread may ask."""
@@ -130,14 +133,12 @@ class Session:
 
     def close(self) -> None:
         """Closes the connection, its cursors and blobs; a pending transaction is rolled back."""
-        if self._open:
-            self.check_usable()
-        if not self._initialised:
-            self.check_open()
-        if self._open:
+        self._check_thread()
+        if self._initialised and not self._open:
+            return  # closing twice is harmless
+        with self.use() as db:
+            db.close(True)
             self._open = False
-            with self.lock:
-                self._db.close(True)
 
     # --- transactions ---------------------------------------------------------------------------
 

@@ -78,26 +78,28 @@ def _skip_blank(sql: str, start: int) -> int:
 class Watch:
     """An APSW execution tracer: sees a statement after it is prepared, before its first step.
 
-    It keeps the columns and whether the statement only reads, and refuses a text of several
-    statements. It holds no reference to a cursor: APSW's cursor holds the tracer, and a cycle
+    It keeps the text and columns of the statement and whether it only reads, and refuses a text
+    of several statements. It holds no reference to a cursor: APSW's cursor holds the tracer, and a cycle
     would keep a dropped cursor, and with it a lock on the database, until a garbage collection.
     """
 
-    __slots__ = ("columns", "is_readonly", "run", "sql")
+    __slots__ = ("columns", "is_readonly", "run", "seen", "text")
 
     def __init__(self, sql: str, *, run: bool = True) -> None:
-        self.sql: str | None = sql
+        self.text = sql
         self.run = run
+        self.seen = False
         self.columns: Columns = ()
         self.is_readonly = True
 
     def __call__(self, cursor: apsw.Cursor, first: str, bindings: Any) -> bool:
         """Lets the statement run, unless it is only being looked at or is not the only one."""
-        if self.sql is not None:
-            if _skip_blank(self.sql, len(first)) < len(self.sql):
+        # After the first, APSW can only come to the blank rest of the text.
+        if not self.seen:
+            self.seen = True
+            if _skip_blank(self.text, len(first)) < len(self.text):
                 raise sqlite3.ProgrammingError("You can only execute one statement at a time.")
-            # What APSW runs after this can only be the blank rest of the text.
-            self.sql = None
+            self.text = first
             self.columns = cursor.get_description()
             self.is_readonly = cursor.is_readonly
         return self.run
