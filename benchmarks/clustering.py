@@ -77,8 +77,8 @@ def compare(name: str, rows: NDArray[np.float32], min_cluster_size: int, min_sam
 
     from nearsql.udfs.clustering.hdbscan_tree import cut
     from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
-    from nearsql.udfs.matrix import Matrix
-    from nearsql.udfs.neighbors import neighbor_graph
+    from nearsql.udfs.search.matrix import Matrix
+    from nearsql.udfs.search.neighbors import neighbor_graph
     from nearsql.udfs.spaces import Space
 
     n, d = rows.shape

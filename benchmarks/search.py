@@ -23,8 +23,8 @@ from tabulate import tabulate
 
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import connection, dbapi
-from nearsql.udfs.matrix import load_matrix
-from nearsql.udfs.neighbors import QUERY_BLOCK
+from nearsql.udfs.search.matrix import load_matrix
+from nearsql.udfs.search.neighbors import QUERY_BLOCK
 from nearsql.udfs.spaces import find_space
 
 K = 10

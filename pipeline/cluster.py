@@ -18,7 +18,7 @@ from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
 from nearsql.pipeline.runs import hash_rows, immediate, run, space_input
 from nearsql.udfs import dbapi
-from nearsql.udfs.matrix import Matrix, load_matrix
+from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.space_points import normalized
 from nearsql.udfs.spaces import find_space
 

@@ -12,8 +12,8 @@ from nearsql.udfs.arguments import number, one_of, optional_whole_number, whole_
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.clustering.cluster_model import find_model
 from nearsql.udfs.interrupt import Poll
-from nearsql.udfs.matrix import Matrix, load_matrix
-from nearsql.udfs.neighbors import QUERY_BLOCK, neighbor_graph
+from nearsql.udfs.search.matrix import Matrix, load_matrix
+from nearsql.udfs.search.neighbors import QUERY_BLOCK, neighbor_graph
 from nearsql.udfs.space_points import euclidean, part
 from nearsql.udfs.spaces import Space, find_space
 from nearsql.udfs.vector_functions import parse_vector

@@ -7,13 +7,13 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.udfs import neighbors
 from nearsql.udfs import within as within_argument
 from nearsql.udfs.arguments import flag, shown, whole_number
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.interrupt import Poll
-from nearsql.udfs.matrix import Matrix, load_matrix
+from nearsql.udfs.search import neighbors
+from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.spaces import find_space
 from nearsql.udfs.vector_functions import from_numbers, parse_vector, to_blob
 

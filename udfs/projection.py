@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
-from nearsql.udfs.matrix import Matrix
-from nearsql.udfs.neighbors import neighbor_graph
+from nearsql.udfs.search.matrix import Matrix
+from nearsql.udfs.search.neighbors import neighbor_graph
 from nearsql.udfs.space_points import euclidean
 
 Method = Literal["umap", "tsne", "pca"]

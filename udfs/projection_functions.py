@@ -9,9 +9,9 @@ from nearsql.udfs.arguments import number, one_of, whole_number
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.interrupt import Poll
-from nearsql.udfs.matrix import load_matrix
 from nearsql.udfs.projection import METHODS, Method, Settings
 from nearsql.udfs.projection import project as project_points
+from nearsql.udfs.search.matrix import load_matrix
 from nearsql.udfs.space_points import part
 from nearsql.udfs.spaces import find_space
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
-from nearsql.udfs.matrix import Matrix
+from nearsql.udfs.search.matrix import Matrix
 
 # Rows that are normalised at a time: in float64 they take twice their memory.
 _BLOCK = 4096

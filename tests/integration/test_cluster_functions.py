@@ -14,7 +14,7 @@ from sklearn.preprocessing import normalize
 
 from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.udfs import dbapi
-from nearsql.udfs.matrix import load_matrix
+from nearsql.udfs.search.matrix import load_matrix
 from nearsql.udfs.spaces import find_space
 
 Fill = Callable[..., int]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nearsql.udfs import dbapi
-from nearsql.udfs.matrix import load_matrix
 from nearsql.udfs.projection import Settings
 from nearsql.udfs.projection import project as project_points
+from nearsql.udfs.search.matrix import load_matrix
 from nearsql.udfs.spaces import find_space
 
 Fill = Callable[..., int]

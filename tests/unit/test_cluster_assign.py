@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from nearsql.udfs.clustering.cluster_model import ClusterModel
 from nearsql.udfs.clustering.hdbscan_tree import Clustering, cut
 from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
-from nearsql.udfs.matrix import Matrix
+from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.spaces import Space
 
 

@@ -9,8 +9,9 @@ import faiss
 import numpy as np
 import pytest
 
-from nearsql.udfs import dbapi, interrupt, neighbors
+from nearsql.udfs import dbapi, interrupt
 from nearsql.udfs.interrupt import Poll
+from nearsql.udfs.search import neighbors
 
 Fill = Callable[..., int]
 

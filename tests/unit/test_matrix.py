@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import nearsql
 from nearsql.udfs import connection, dbapi
-from nearsql.udfs import matrix as module
 from nearsql.udfs.errors import SqlFunctionError
-from nearsql.udfs.matrix import Matrix, load_matrix
+from nearsql.udfs.search import matrix as module
+from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.spaces import find_space
 
 Fill = Callable[..., int]

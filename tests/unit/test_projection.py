@@ -9,8 +9,8 @@ from sklearn.datasets import load_digits
 from sklearn.manifold import trustworthiness
 
 from nearsql.udfs.errors import SqlFunctionError
-from nearsql.udfs.matrix import Matrix
 from nearsql.udfs.projection import METHODS, Method, Settings, effective, project
+from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.spaces import Metric, Space
 
 

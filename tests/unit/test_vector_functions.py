@@ -64,8 +64,8 @@ def test_null_gives_null(db: dbapi.Connection) -> None:
     )
 )
 def test_distances_are_those_of_knn(pair: tuple[list[float], list[float]]) -> None:
-    from nearsql.udfs.matrix import Matrix
-    from nearsql.udfs.neighbors import nearest
+    from nearsql.udfs.search.matrix import Matrix
+    from nearsql.udfs.search.neighbors import nearest
     from nearsql.udfs.spaces import Metric, Space
 
     a, b = (np.array(numbers, np.float32) for numbers in pair)

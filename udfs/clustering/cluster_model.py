@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
-from nearsql.udfs.matrix import Matrix, load_matrix
-from nearsql.udfs.neighbors import nearest
+from nearsql.udfs.search.matrix import Matrix, load_matrix
+from nearsql.udfs.search.neighbors import nearest
 from nearsql.udfs.space_points import euclidean, normalized, part
 from nearsql.udfs.spaces import Space, find_space
 

@@ -9,18 +9,17 @@ Distances: cosine = 1 - cos, where a vector of zeros has distance 1 to everythin
 convention); l2 = the Euclidean distance; ip = minus the inner product.
 """
 
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.udfs.matrix import Matrix
+from nearsql.udfs.search import faiss_calls
+from nearsql.udfs.search.exact_distances import exact_distances
+from nearsql.udfs.search.faiss_calls import faiss_module, in_threads, matrix_multiplication
+from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.spaces import Metric
 
 Ids = NDArray[np.int64]
@@ -34,10 +33,6 @@ _FEW_QUERIES = 3
 _OPERATIONS = 4e10
 # Bytes of rows that are scaled or gathered at a time.
 _SCRATCH = 1 << 26
-# Numbers of float64 that are computed on at a time, so that they stay in the CPU's caches.
-_CACHED = 1 << 16
-# A matrix of so many numbers is worth scanning with several threads.
-_MANY_NUMBERS = 1 << 22
 
 _U = 2.0**-24  # float32's unit roundoff
 _TINY = 2.0**-125  # what underflow can cost one product of float32, with room
@@ -267,7 +262,7 @@ class _Search:
 
     def _scores(self, query: "_Queries") -> NDArray[np.float32]:
         """The float32 score of every row searched, (n,)."""
-        faiss = _faiss()
+        faiss = faiss_module()
         vector = query.unit if self.metric == "cosine" else query.vectors
         scores = np.empty(self.n, np.float32)
         pointer = faiss.swig_ptr
@@ -301,10 +296,10 @@ class _Search:
                 np.multiply(out, self.inverse_norms[part], out=out)
 
         step = -(-self.n // faiss.omp_get_max_threads())
-        if self.n * self.dimensions < _MANY_NUMBERS:
+        if self.n * self.dimensions < faiss_calls.MANY_NUMBERS:
             step = self.n
         parts = [slice(start, min(start + step, self.n)) for start in range(0, self.n, step)]
-        _in_threads(scan, parts, self.n * self.dimensions)
+        in_threads(scan, parts, self.n * self.dimensions)
         return scores
 
     # Many queries: matrix multiplication, whose scores are selected from as they are computed.
@@ -347,7 +342,7 @@ class _Search:
         self, queries: "_Queries", c: int, poll: Callable[[], None] | None
     ) -> tuple[NDArray[np.float32], Ids]:
         """(scores, places) of the c rows of the best float32 scores for each query, in any order."""
-        faiss = _faiss()
+        faiss = faiss_module()
         wanted = queries.unit if self.metric == "cosine" else queries.vectors
         metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
         step = int(max(4096, _OPERATIONS / (2.0 * len(wanted) * self.dimensions)))
@@ -360,7 +355,7 @@ class _Search:
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)
             rows = self._rows(start, stop, scratch)
-            with _matrix_multiplication():
+            with matrix_multiplication():
                 new_scores, new_places = faiss.knn(wanted, rows, min(c, stop - start), metric)
             if metric == faiss.METRIC_L2:
                 np.negative(new_scores, out=new_scores)
@@ -392,40 +387,16 @@ class _Search:
             np.multiply(out, self.inverse_norms[start:stop, None], out=out)
         return out
 
-    # The truth, in float64.
-
     def _distances(self, queries: "_Queries", places: Ids) -> Distances:
         """The float64 distance of each query to the rows at its places, (m, c)."""
-        m, c = places.shape
-        out = np.empty((m, c), np.float64)
-        if not c:
-            return out
-        per_row = max(1, min(c, _CACHED // self.dimensions))
-        per_query = max(1, _CACHED // (self.dimensions * per_row))
-
-        def compute(i: int) -> None:
-            query = queries.vectors[i : i + per_query].astype(np.float64)[:, None, :]
-            for j in range(0, c, per_row):
-                part = places[i : i + per_query, j : j + per_row]
-                rows = self.vectors[part if self.rows is None else self.rows[part]]
-                # Multiplied, then summed along contiguous rows: unlike BLAS, numpy then adds up every row in
-                # the same order, so that duplicates are at the same distance to the last bit.
-                if self.metric == "l2":
-                    terms = rows - query
-                    np.multiply(terms, terms, out=terms)
-                else:
-                    terms = rows * query
-                terms.sum(axis=2, out=out[i : i + per_query, j : j + per_row])
-
-        _in_threads(compute, range(0, m, per_query), m * c * self.dimensions)
-        if self.metric == "l2":
-            return cast(Any, np.sqrt(out, out=out))
-        if self.metric == "ip":
-            return np.negative(out, out=out) + 0.0  # no -0.0
-        size = np.sqrt(self.squared_norms[places] * queries.squared_norms[:, None])
-        cosines = np.zeros_like(out)
-        np.divide(out, size, out=cosines, where=size > 0)
-        return cast(Any, np.clip(1 - cosines, 0.0, 2.0))
+        return exact_distances(
+            self.vectors,
+            places if self.rows is None else self.rows[places],
+            queries.vectors,
+            self.metric,
+            self.squared_norms[places],
+            queries.squared_norms,
+        )
 
 
 _whole: "weakref.WeakKeyDictionary[Matrix, _Search]" = weakref.WeakKeyDictionary()
@@ -469,53 +440,3 @@ class _Queries:
 def _padded(values: NDArray[Any], filler: float, k: int) -> NDArray[Any]:
     missing = k - len(values)
     return np.pad(values, (0, missing), constant_values=filler) if missing else values
-
-
-def _faiss() -> Any:
-    """The faiss module, imported when first needed: it takes longer than opening a database."""
-    import faiss
-
-    return faiss
-
-
-_settings = threading.Lock()
-
-
-@contextmanager
-def _matrix_multiplication() -> Iterator[None]:
-    """Makes faiss use matrix multiplication for a batch of any size.
-
-    By itself it does so only from queries x dimensions >= 128,000 on, and for 4 to 166 queries of 768
-    dimensions that costs up to a factor of 6. The setting is the whole process's, so it is put back; a
-    search of another thread meanwhile would be slower or faster, not wrong.
-    """
-    faiss = _faiss()
-    names = ("distance_compute_blas_threshold", "distance_compute_blas_database_bs")
-    with _settings:
-        before = [getattr(faiss.cvar, name) for name in names]
-        try:
-            for name, value in zip(names, (1, 4096), strict=True):
-                setattr(faiss.cvar, name, value)
-            yield
-        finally:
-            for name, value in zip(names, before, strict=True):
-                setattr(faiss.cvar, name, value)
-
-
-def _in_threads(call: Callable[[Any], None], arguments: Sequence[Any], numbers: int) -> None:
-    """Calls for each argument, in as many threads as faiss uses if there are many numbers to look at.
-
-    The calls spend their time in numpy and faiss, which let other threads run meanwhile.
-    """
-    threads = _faiss().omp_get_max_threads()
-    if threads == 1 or len(arguments) == 1 or numbers < _MANY_NUMBERS:
-        for argument in arguments:
-            call(argument)
-    else:
-        for _ in _pool(threads).map(call, arguments):
-            pass
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="nearsql-search")

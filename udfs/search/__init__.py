@@ -1,0 +1,1 @@
+"""Exact nearest neighbours: a space as one matrix in memory, and the search in it."""
