@@ -8,6 +8,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from datasette.database import Database
 from gallery import Gallery
 from served import Site, site
 
@@ -104,10 +105,10 @@ def test_a_stranger_s_file_keeps_its_own_face(others: Site) -> None:
 
 
 def test_a_file_that_is_gone_leaves_the_others_alone(gallery: Gallery, tmp_path: Path) -> None:
-    lost = tmp_path / "lost.db"
-    connection.create(lost).close()
-    with site(gallery.path, lost) as both:
-        lost.unlink()
+    with site(gallery.path) as both:
+        # Named after the start, so that no connection has been opened to it before.
+        lost = Database(both.datasette, path=str(tmp_path / "lost.db"), is_mutable=True)
+        both.datasette.add_database(lost, name="lost")
         page = both.get("/-/nearsql/gallery")
         assert page.status_code == 200
         assert "/-/nearsql/lost" not in page.text
