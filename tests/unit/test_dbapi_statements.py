@@ -122,6 +122,11 @@ def test_autocommit_false_is_always_in_a_transaction(tmp_path):
     db.autocommit = dbapi.LEGACY_TRANSACTION_CONTROL
     db.execute("insert into t values (1)")
     assert db.in_transaction
+    db.autocommit = False
+    said = []
+    db.set_trace_callback(said.append)
+    db.close()
+    assert said == ["ROLLBACK"]
 
 
 # --- counts ---------------------------------------------------------------------------------------

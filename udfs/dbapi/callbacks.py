@@ -153,45 +153,16 @@ class _Aggregate:
         self._instance: Any = None
         self._in_window = False
 
-    def _started(self) -> Any:
-        # Not before the first row: an aggregate over no rows is NULL, and nothing is made.
-        if self._instance is None:
-            try:
-                self._instance = self._kind()
-            except Exception as error:
-                raise self._failure(error, "__init__", "method raised error") from error
-        return self._instance
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        try:
-            method = getattr(self._started(), name)
-        except AttributeError as error:
-            raise self._failure(error, name, "method not defined") from error
-        try:
-            return _result(method(*arguments))
-        except Exception as error:
-            raise self._failure(error, name, "method raised error") from error
-
-    def _failure(self, error: Exception, name: str, what: str) -> Exception:
-        return _failure(error, self._kind, f"user-defined aggregate's '{name}' {what}")
-
     def step(self, *arguments: Any) -> None:
         """Takes a row in."""
-        try:
-            method = self._started().step
-        except AttributeError as error:
-            raise self._failure(error, "step", "method not defined") from error
-        try:
-            method(*arguments)
-        except Exception as error:
-            raise self._failure(error, "step", "method raised error") from error
+        self._call("step", arguments)
 
     def final(self) -> Any:
         """The value of the group; NULL when it had no rows."""
         if self._instance is None:
             return None
         try:
-            return self._call("finalize")
+            return self._call("finalize", (), _result)
         except Exception:
             # The end of a window has no value, and so SQLite reports no failure there.
             if self._in_window:
@@ -201,18 +172,34 @@ class _Aggregate:
     def value(self) -> Any:
         """The value of the rows now in the window."""
         self._in_window = True
-        return self._call("value")
+        return self._call("value", (), _result)
 
     def inverse(self, *arguments: Any) -> None:
         """Takes out a row that left the window."""
+        self._call("inverse", arguments)
+
+    def _call(
+        self, name: str, arguments: tuple[Any, ...], checked: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Calls a method of the program's class, and checks what it gives."""
+        if self._instance is None:
+            # Not before the first row: an aggregate over no rows is NULL, and nothing is made.
+            try:
+                self._instance = self._kind()
+            except Exception as error:
+                raise self._failure(error, "__init__", "method raised error") from error
         try:
-            method = self._started().inverse
+            method = getattr(self._instance, name)
         except AttributeError as error:
-            raise self._failure(error, "inverse", "method not defined") from error
+            raise self._failure(error, name, "method not defined") from error
         try:
-            method(*arguments)
+            given = method(*arguments)
+            return given if checked is None else checked(given)
         except Exception as error:
-            raise self._failure(error, "inverse", "method raised error") from error
+            raise self._failure(error, name, "method raised error") from error
+
+    def _failure(self, error: Exception, name: str, what: str) -> Exception:
+        return _failure(error, self._kind, f"user-defined aggregate's '{name}' {what}")
 
 
 class Callbacks(Session):

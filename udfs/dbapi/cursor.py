@@ -48,6 +48,7 @@ class Cursor:
         self._columns: statements.Columns = ()
         self._converters: list[rows.Converter | None] | None = None
         self._raw_text = False  # the waiting rows come from rows.raw_text_query
+        self._is_converted = False  # rows are not given as APSW makes them
         self._statement = statements.parse("")
         self._query: tuple[str, Any] | None = None  # to read rows of a query once more
         self._fetched = 0
@@ -151,7 +152,7 @@ class Cursor:
             self._discard()
         self._columns = ()
         self._converters = None
-        self._raw_text = False
+        self._raw_text = self._is_converted = False
         self._row_maker = (None, None)
         self._query = None
         self._fetched = 0
@@ -190,6 +191,7 @@ class Cursor:
             self._columns = watch.columns
         if detect_types := self._connection.detect_types:
             self._converters = rows.converters(self._columns, detect_types)
+            self._is_converted = self._converters is not None
 
     def _run_many(self, statement: statements.Statement, sql: str, feed: "_Feed") -> None:
         """Runs a statement to its end for each set of parameters."""
@@ -256,13 +258,15 @@ class Cursor:
     def __next__(self) -> Any:
         """The next row, made by the row factory."""
         connection = self._ready()
-        if self._row is _NO_ROW:
+        row = self._row
+        if row is _NO_ROW:
             raise StopIteration
         self._busy = True
         try:
             with connection.lock:
-                # A converter's error is the program's own, and leaves the row where it is.
-                row = self._waiting_row()
+                if self._is_converted or connection.text_factory is not str or row is _UNDECODED:
+                    # A converter's error is the program's own, and leaves the row where it is.
+                    row = self._converted_row()
                 self._fetched += 1
                 self._read_ahead()
         finally:
@@ -289,9 +293,9 @@ class Cursor:
         connection = self._ready()
         if self._row is _NO_ROW:
             return []
-        if self._row is _UNDECODED or not self._is_plain():
+        if self._is_converted or self._row is _UNDECODED:
             return list(self)
-        # Nothing of Python's is called for a plain row, so SQLite's rows can be taken at once.
+        # Without converters SQLite's rows can be taken at once, and text decoded afterwards.
         fetched = [self._row]
         self._row = _NO_ROW
         with connection.lock:
@@ -309,9 +313,12 @@ class Cursor:
             finally:
                 self._busy = False
         self._fetched += len(fetched)
+        if (text_factory := connection.text_factory) is not str:
+            fetched = [rows.convert(row, text_factory, None) for row in fetched]
         if self.row_factory is not None:
             fetched = list(map(self._maker(self.row_factory), fetched))
-        fetched.extend(self)
+        if self._row is _UNDECODED:
+            fetched.extend(self)
         return fetched
 
     def close(self) -> None:
@@ -324,18 +331,10 @@ class Cursor:
             self._source.close(True)
         self._closed = True
 
-    def _is_plain(self) -> bool:
-        """Whether rows are given as APSW makes them."""
-        return (
-            self._converters is None and not self._raw_text and self._connection.text_factory is str
-        )
-
-    def _waiting_row(self) -> tuple[Any, ...]:
+    def _converted_row(self) -> tuple[Any, ...]:
         """The row that was read ahead, converted; it stays where it is until the next read."""
         if self._row is _UNDECODED:
             self._read_raw_text()
-        if self._is_plain():
-            return self._row
         text_factory = self._connection.text_factory
         if self._raw_text:
             return rows.convert_raw(self._row, self._columns, text_factory, self._converters)
@@ -359,7 +358,7 @@ class Cursor:
         self._source.close(True)
         self._source = source
         self._row = row
-        self._raw_text = True
+        self._raw_text = self._is_converted = True
 
     def _maker(self, factory: Any) -> Callable[[tuple[Any, ...]], Any]:
         """The row factory as a function of the row alone."""

@@ -5,6 +5,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -52,7 +53,7 @@ class Session:
             _check_isolation_level(isolation_level)
         self._isolation_level = isolation_level
         self._autocommit = _check_autocommit(autocommit)
-        self._thread = threading.get_ident() if check_same_thread else None
+        self._thread = get_ident() if check_same_thread else None
         self.lock = threading.RLock()
         self.detect_types = detect_types
         self.row_factory = None
@@ -101,17 +102,14 @@ class Session:
 
     def check_usable(self) -> None:
         """Raises unless the connection is open and belongs to this thread."""
-        self._check_thread()
-        if not self._open:
-            self.check_open()
-
-    def _check_thread(self) -> None:
-        if self._thread is not None and self._thread != threading.get_ident():
+        if self._thread is not None and self._thread != get_ident():
             raise sqlite3.ProgrammingError(
                 "SQLite objects created in a thread can only be used in that same thread. The "
                 f"object was created in thread id {self._thread} and this is thread id "
-                f"{threading.get_ident()}."
+                f"{get_ident()}."
             )
+        if not self._open:
+            self.check_open()
 
     def check_open(self) -> None:
         """Raises unless the connection is open; any thread may ask."""
@@ -133,10 +131,11 @@ class Session:
 
     def close(self) -> None:
         """Closes the connection, its cursors and blobs; a pending transaction is rolled back."""
-        self._check_thread()
         if self._initialised and not self._open:
             return  # closing twice is harmless
         with self.use() as db:
+            if self._autocommit is False:
+                db.execute("ROLLBACK")
             db.close(True)
             self._open = False
 
