@@ -347,3 +347,20 @@ def test_loading_can_be_interrupted(
         load(db)
     db.apsw.set_progress_handler(None)
     assert_as_stored(db)
+
+
+def test_a_time_limit_while_reading_is_an_interrupt(db: dbapi.Connection, add_space: Any) -> None:
+    add_space("s", np.zeros((300, 4)))
+    steps = 0
+
+    def limit() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps > 5
+
+    space = find_space(db.apsw, "s")
+    db.apsw.set_progress_handler(limit, 100)
+    with pytest.raises(apsw.InterruptError):
+        load_matrix(db.apsw, space)
+    db.apsw.set_progress_handler(None)
+    assert len(load_matrix(db.apsw, space).ids) == 300

@@ -326,7 +326,9 @@ def _read_vectors(
     """
     if not len(out):
         return
-    with db.blob_open("main", "vectors", "vector", int(row_ids[0]), False) as blob:
+    opened = db.blob_open("main", "vectors", "vector", int(row_ids[0]), False)
+    # An interrupted blob is closed already, which its own `with` would report instead of the interrupt.
+    with contextlib.closing(opened) as blob:
         for start, stop in _blocks(*out.shape):
             for i in range(start, stop):
                 blob.reopen(int(row_ids[i]))
