@@ -157,6 +157,9 @@ def test_trace_callback_sees_parameters(db):
     db.execute("select ?, ?", (1, "it's")).fetchall()
     db.executemany("update t set i = ?", [(1,), (2,)])
     db.execute("select i from t where 0")
+    pending = db.execute("select i from t where i > ?", (0,))
+    db.apsw.execute("select 7")
+    pending.fetchone()
     db.set_trace_callback(None)
     db.execute("select 2")
     assert said == [
@@ -165,6 +168,8 @@ def test_trace_callback_sees_parameters(db):
         "update t set i = 1",
         "update t set i = 2",
         "select i from t where 0",
+        "select i from t where i > 0",
+        "select 7",
     ]
 
 

@@ -128,13 +128,15 @@ def _tracer(tell: Callable[[str], Any], running: Running) -> Callable[[dict[str,
     """
 
     def trace(event: dict[str, Any]) -> None:
-        cursor = None if event["trigger"] else running.cursor()
+        cursor = running.cursor()
         sql: str = event["sql"]
         try:
             try:
-                sql = (cursor and cursor.expanded_sql) or sql
+                # The text differs when the statement is one of the raw connection or a trigger's.
+                if cursor is not None and cursor.sql == sql:
+                    sql = cursor.expanded_sql
             except apsw.ExecutionCompleteError:
-                pass  # a statement of the raw connection
+                pass
             except apsw.NoMemError as error:
                 message = "Expanded SQL string exceeds the maximum string length"
                 _report(sqlite3.DataError(message).with_traceback(error.__traceback__), tell)
