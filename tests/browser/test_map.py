@@ -81,8 +81,19 @@ class Watched:
 
     def move_to(self, point: int) -> None:
         x, y = self.page.evaluate(PLACE, point)
-        self.page.mouse.move(x - 30, y - 30)
-        self.page.mouse.move(x, y, steps=3)
+        self.page.mouse.move(x - 1, y - 1)
+        self.page.mouse.move(x, y)
+
+    def hover(self, point: int) -> str:
+        """Moves to the point; gives the item of the card, once it no longer changes."""
+        self.move_to(point)
+        card = self.page.locator("#card")
+        card.wait_for(state="visible")
+        before, item = None, card.get_attribute("data-item")
+        while item != before:  # on its way the mouse may have touched other points
+            self.page.wait_for_timeout(500)
+            before, item = item, card.get_attribute("data-item")
+        return str(item)
 
     def colours(self) -> set[tuple[int, int, int]]:
         """The distinct strong colours in the middles of all points, as the screen shows them."""
@@ -153,9 +164,7 @@ def test_a_click_opens_the_item_and_its_neighbours(
     watched: Watched, address: str, gallery: Gallery
 ) -> None:
     watched.open(f"{address}/map/{gallery.projection}")
-    watched.move_to(IMAGES // 2)
-    watched.page.locator("#card").wait_for(state="visible")
-    item = watched.page.locator("#card").get_attribute("data-item")
+    item = watched.hover(IMAGES // 2)
     watched.page.mouse.down()
     watched.page.mouse.up()
     panel = watched.page.locator("#panel")
