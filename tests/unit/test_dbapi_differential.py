@@ -68,11 +68,24 @@ pairs = st.one_of(
     st.tuples(values, values), st.tuples(values, impossible), st.tuples(values), st.just(())
 )
 cursors = st.integers(0, 2)
+execute = sql.flatmap(
+    lambda text: st.tuples(
+        st.just("execute"), cursors, st.just(text), pairs if "?" in text else st.just(())
+    )
+)
+# What else differs on purpose is in docs/compatibility.md, or is a mistake of the standard library:
+# after refusing a query in executemany it gives out the rows of another cursor with the same SQL.
+changes = sql.filter(
+    lambda text: (
+        text.startswith(("insert", "replace", "update", "delete")) and "returning" not in text
+    )
+)
+scripts = sql.filter(lambda text: "?" not in text)
 steps = st.one_of(
-    st.tuples(st.just("execute"), cursors, sql, pairs),
-    st.tuples(st.just("execute"), cursors, sql, pairs),
-    st.tuples(st.just("executemany"), cursors, sql, st.lists(pairs, max_size=3)),
-    st.tuples(st.just("executescript"), cursors, sql),
+    execute,
+    execute,
+    st.tuples(st.just("executemany"), cursors, changes, st.lists(pairs, max_size=3)),
+    st.tuples(st.just("executescript"), cursors, scripts),
     st.tuples(st.just("fetchone"), cursors),
     st.tuples(st.just("fetchmany"), cursors, st.integers(1, 3)),
     st.tuples(st.just("fetchall"), cursors),
@@ -132,10 +145,6 @@ def _plain(result: Any) -> Any:
 def test_programs_do_the_same(program):
     standard, face = Program(sqlite3), Program(dbapi)
     for step in program:
-        if step[0] == "executemany" and "returning" in step[2]:
-            continue  # the standard library leaves its rowcount at 0: see docs/compatibility.md
-        if step[0] == "executescript" and "?" in step[2]:
-            continue  # the standard library takes NULL for parameters that no one gave
         assert face.do(*step) == standard.do(*step), step
     for end in (standard, face):
         end.db.close()

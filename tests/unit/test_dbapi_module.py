@@ -1,5 +1,6 @@
 """The module face: what a program finds in `nearsql.udfs.dbapi` in place of `sqlite3`."""
 
+import doctest
 import inspect
 import sqlite3
 
@@ -168,3 +169,9 @@ def test_closed_connection_says_so():
     for use in (db.cursor, db.commit, cursor.fetchone, lambda: db.apsw, lambda: db.in_transaction):
         with pytest.raises(dbapi.ProgrammingError, match="Cannot operate on a closed database"):
             use()
+
+
+def test_examples_in_the_documentation():
+    result = doctest.testmod(dbapi)
+    assert result.attempted > 0
+    assert result.failed == 0
