@@ -74,6 +74,13 @@ SUITES = {
                 "psutil>=5.9",
             ),
             options=("-o", "asyncio_mode=strict", "-o", "markers=serial: not in parallel"),
+            accepted={
+                "tests/test_allowed_many.py::"
+                "test_allowed_many_more_than_sqlite_compound_select_limit": (
+                    "its SQL of 390 kB with 600 common table expressions is refused by SQLite "
+                    "3.54 itself: VIEWs and/or subqueries nested too deep"
+                ),
+            },
         ),
         Suite(
             name="cpython",

@@ -73,6 +73,18 @@ def test_backup_waits_for_a_lock(tmp_path, db):
     assert statuses == [dbapi.SQLITE_BUSY, dbapi.SQLITE_DONE]
 
 
+def test_backup_lets_another_thread_end_its_transaction():
+    source = dbapi.connect(":memory:", check_same_thread=False)
+    source.execute("create table t(a)")
+    source.execute("insert into t values (1)")
+    target = dbapi.connect(":memory:")
+    committing = threading.Timer(0.05, source.commit)
+    committing.start()
+    source.backup(target, sleep=0.01)
+    committing.join()
+    assert target.execute("select a from t").fetchall() == [(1,)]
+
+
 def test_serialize_and_deserialize(db):
     content = db.serialize()
     other = dbapi.connect(":memory:")
@@ -148,10 +160,9 @@ def test_threads_take_turns_on_one_connection():
 
 
 def test_a_busy_connection_makes_other_threads_wait():
-    db = dbapi.connect(":memory:", check_same_thread=False)
+    db = dbapi.connect(":memory:", check_same_thread=False, isolation_level=None)
     db.execute("create table t(a, b)")
     db.execute("insert into t values (1, x'00')")
-    db.commit()
     entered, release = threading.Event(), threading.Event()
 
     def hold():

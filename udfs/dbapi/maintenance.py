@@ -44,17 +44,20 @@ class Maintenance(Session):
             raise TypeError("progress argument must be a callable")
         if target.in_transaction:
             raise sqlite3.OperationalError("target is in transaction")
-        with (
-            self.use() as source,
-            target.use() as destination,
-            destination.backup("main", source, name) as copy,
-        ):
+        with self.use() as source, target.use() as destination:
+            copy = destination.backup("main", source, name)
+        try:
             while not copy.done:
-                status = _copy_pages(copy, pages)
+                with self.use(), target.use():
+                    status = _copy_pages(copy, pages)
+                # Without the locks: it may be another thread that has to end its transaction.
                 if progress is not None:
                     progress(status, copy.remaining, copy.page_count)
                 if status in (apsw.SQLITE_BUSY, apsw.SQLITE_LOCKED):
                     time.sleep(sleep)
+        finally:
+            with self.lock, target.lock:
+                copy.close(True)
 
     def serialize(self, *, name: str = "main") -> bytes:
         """The database as the bytes of a file."""
