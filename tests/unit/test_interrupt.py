@@ -1,5 +1,6 @@
 """Time limits and interrupts act inside one long call."""
 
+import signal
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -107,10 +108,13 @@ def test_a_time_limit_ends_the_search(
 def test_control_c_ends_the_search(
     db: dbapi.Connection, add_space: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import signal
-
     add_space("s", np.random.default_rng(0).standard_normal((100, 4)))
     calls = stop_at(2, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        db.execute(STATEMENTS[0]).fetchall()
+    # A test run in the background of a shell starts with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            db.execute(STATEMENTS[0]).fetchall()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert calls() == 2
