@@ -73,7 +73,11 @@ SUITES = {
                 "ruamel.yaml",
                 "psutil>=5.9",
             ),
-            options=("-o", "asyncio_mode=strict", "-o", "markers=serial: not in parallel"),
+            options=(
+                *("-o", "asyncio_mode=strict", "-o", "markers=serial: not in parallel"),
+                # The fixtures for OpenTelemetry, which ship with Datasette itself.
+                *("-p", "datasette.telemetry_testing"),
+            ),
             accepted={
                 "tests/test_allowed_many.py::"
                 "test_allowed_many_more_than_sqlite_compound_select_limit": (
