@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,33 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from nearsql.udfs import connection, dbapi
 
 Fill = Callable[..., int]
+
+
+def missing() -> dict[str, str]:
+    """The markers whose tests cannot run on this machine, with what they lack."""
+    lacking = {}
+    if not os.environ.get("NEARSQL_ASSETS"):
+        lacking["assets"] = "NEARSQL_ASSETS names no folder of real images and texts"
+    # CI must have a browser: there, its absence is a failure.
+    if not os.environ.get("CI") and not (
+        shutil.which("chromium") or shutil.which("chromium-browser")
+    ):
+        lacking["browser"] = "there is no chromium on the PATH"
+    return lacking
+
+
+def pytest_report_header() -> list[str]:
+    """Says at the top of the run what is left out and why."""
+    return [f"tests marked {marker} are left out: {why}" for marker, why in missing().items()]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what cannot run here."""
+    lacking = missing()
+    out = [item for item in items if any(item.get_closest_marker(name) for name in lacking)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
 
 
 @pytest.fixture
