@@ -7,11 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 # One thread each, so that tests running beside each other do not fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from nearsql.udfs import connection, dbapi
+
+# In CI the same examples every time: there a failure means the change, not the dice.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 Fill = Callable[..., int]
 
