@@ -156,12 +156,12 @@ class Session:
 
     @isolation_level.setter
     def isolation_level(self, level: str | None) -> None:
-        if level is None:
-            if self.in_transaction:
-                self._run("COMMIT")
-        else:
+        if level is not None:
             _check_isolation_level(level)
+        # Set even if the commit then fails, as in the standard library.
         self._isolation_level = level
+        if level is None and self.in_transaction:
+            self._run("COMMIT")
 
     @isolation_level.deleter
     def isolation_level(self) -> None:
