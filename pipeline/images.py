@@ -16,6 +16,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Pillow's own limit for decompression bombs: twice MAX_IMAGE_PIXELS as it ships. Kept here as a
@@ -144,6 +146,37 @@ def upright(source: BinaryIO | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.
         if _orientation(image) not in (None, 1):
             image = ImageOps.exif_transpose(image)
     return image
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """The image in 8 bits a channel and without transparency: what is transparent lies on white paper.
+
+    16-bit values are scaled, 65535 being white; Pillow's own conversion would clip them. Raises
+    UnreadableImage when the image does not say what white is.
+    """
+    if image.has_transparency_data:
+        page = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(page, image.convert("RGBA"))
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise UnreadableImage(
+                "decode", "it has pixel values outside 0 to 65535, so that its white is not known"
+            )
+        return Image.fromarray(np.rint(values / np.float32(257)).astype(np.uint8))
+    if image.mode == "F":
+        raise UnreadableImage(
+            "decode", "its pixels are floating-point numbers, of which none is known as white"
+        )
+    return image
+
+
+def rgb(data: bytes) -> npt.NDArray[np.uint8]:
+    """An encoded image's pixels as all vision models see them: upright, height x width x RGB, uint8.
+
+    Raises NotAnImage and UnreadableImage.
+    """
+    return np.array(on_white(upright(data)).convert("RGB"))
 
 
 @contextmanager

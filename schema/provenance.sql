@@ -47,19 +47,23 @@ create index runs_kind on runs (kind, status);
 create index runs_parent on runs (parent_run_id);
 create index runs_model on runs (model_id);
 
--- parent_run_id may become NULL when the parent is deleted; nothing else of a finished run moves.
+-- parent_run_id may become NULL when the parent is deleted, and a run that was interrupted or failed
+-- may go on where it stopped; nothing else of an ended run moves.
 create trigger runs_finished_never_change
 before update on runs
 when old.status <> 'running' and not (
-    new.parent_run_id is null
-    and new.id is old.id and new.kind is old.kind and new.model_id is old.model_id
+    new.id is old.id and new.kind is old.kind and new.model_id is old.model_id
     and new.parameters_json is old.parameters_json and new.seed is old.seed
     and new.versions_json is old.versions_json and new.device is old.device
-    and new.status is old.status and new.counts_json is old.counts_json
-    and new.timings_json is old.timings_json and new.result_sha256 is old.result_sha256
-    and new.error is old.error and new.process is old.process
-    and new.started_at is old.started_at and new.finished_at is old.finished_at
-    and new.duration_ms is old.duration_ms
+    and new.counts_json is old.counts_json and new.timings_json is old.timings_json
+    and new.result_sha256 is old.result_sha256 and new.started_at is old.started_at
+    and (
+        (new.parent_run_id is null
+         and new.status is old.status and new.error is old.error and new.process is old.process
+         and new.finished_at is old.finished_at and new.duration_ms is old.duration_ms)
+        or (old.status in ('interrupted', 'failed') and new.status = 'running'
+            and new.parent_run_id is old.parent_run_id and new.error is null)
+    )
 )
 begin
     select raise(abort, 'a run that has ended never changes: start a new run instead');

@@ -38,7 +38,7 @@ create table item_labels (
 
 create index item_labels_value on item_labels (name, value);
 
--- Ground truth: the boxes, masks and classes that an item really has. Original pixels.
+-- Ground truth: the boxes, masks and classes that an item really has. Original pixels, as shown.
 create table annotations (
     id integer primary key,
     item_id integer not null references items (id) on delete cascade,
@@ -53,6 +53,7 @@ create table annotations (
     area real check (area >= 0),
     is_crowd integer not null default 0 check (is_crowd in (0, 1)),
     source text not null,
+    polygons_json text check (json_valid(polygons_json)),  -- outline as drawn: [[x, y, x, y, ...], ...]
     check ((x_min is null) = (x_max is null) and (x_min is null) = (y_min is null)
            and (x_min is null) = (y_max is null)),
     check (x_max >= x_min and y_max >= y_min)
@@ -60,3 +61,23 @@ create table annotations (
 
 create index annotations_item on annotations (item_id);
 create index annotations_run on annotations (run_id);
+
+-- The items whose ground truth is known, also when it is that nothing is there. An item that is not
+-- here has no truth to be measured against, which is another thing than an empty image.
+create table annotated_items (
+    item_id integer primary key references items (id) on delete cascade,
+    run_id integer references runs (id) on delete cascade,
+    source text not null,
+    truth_sha256 text not null check (length(truth_sha256) = 64)   -- of all its annotations
+) strict;
+
+create index annotated_items_run on annotated_items (run_id);
+
+-- What a collection's class numbers mean.
+create table classes (
+    collection text not null check (collection <> ''),
+    class_id integer not null check (class_id >= 0),
+    name text not null check (name <> ''),
+    supercategory text,
+    primary key (collection, class_id)
+) strict, without rowid;

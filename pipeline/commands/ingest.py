@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nearsql.pipeline.console import UserError, say, summary
-from nearsql.pipeline.ingest_tables import FORMATS
+from nearsql.pipeline.ingest.tables import FORMATS
 from nearsql.udfs import connection, dbapi
 
 _ONLY_FOR_TABLES = ("text", "sequence", "format", "delimiter", "encoding")

@@ -55,10 +55,9 @@ class PixelsEncoder:
         """The vector of one image. The aspect ratio is not kept: all of the image counts."""
         assert isinstance(content, bytes)
         try:
-            image = images.upright(content)
+            grey = images.on_white(images.upright(content)).convert("L")
         except (images.NotAnImage, images.UnreadableImage) as error:
             raise CannotEncode(str(error)) from error
-        grey = _grey(image)
         if grey.size != (self.size, self.size):
             # Each new pixel is the mean of the area it covers.
             grey = grey.resize((self.size, self.size), Image.Resampling.BOX)
@@ -72,23 +71,3 @@ class PixelsEncoder:
             "vector": vectors,
             "problem": [None] * len(prepared),
         }
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """The image in 8-bit grey; what is transparent is shown on white, as on a page."""
-    if image.has_transparency_data:
-        page = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(page, image.convert("RGBA")).convert("L")
-    if image.mode.startswith("I"):
-        return _from_16_bits(image)
-    if image.mode == "F":
-        raise CannotEncode("its pixels are floating-point numbers, of which none is known as white")
-    return image if image.mode == "L" else image.convert("L")
-
-
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    """65535 is white; Pillow's own conversion to 8 bits would clip instead of scale."""
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise CannotEncode("it has pixel values outside 0 to 65535, so that its white is not known")
-    return Image.fromarray(np.rint(values / np.float32(257)).astype(np.uint8))

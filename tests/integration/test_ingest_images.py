@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearsql.pipeline import ingest_writer, replay
+from nearsql.pipeline import replay
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.ingest import ingest_image_bytes, ingest_images
+from nearsql.pipeline.ingest import ingest_image_bytes, ingest_images, writer
 from nearsql.udfs import connection, dbapi
 
 
@@ -242,9 +242,9 @@ def test_another_writers_items_are_counted_on(
     db: dbapi.Connection, folder: Path, monkeypatch
 ) -> None:
     """Sequence numbers stay apart when two processes fill one collection."""
-    monkeypatch.setattr(ingest_writer, "BATCH_ROWS", 2)
+    monkeypatch.setattr(writer, "BATCH_ROWS", 2)
     other = connection.connect(str(db.execute("pragma database_list").fetchone()[2]))
-    flush = ingest_writer.Writer._flush
+    flush = writer.Writer._flush
     flushes = []
 
     def slow_flush(self) -> None:
@@ -258,7 +258,7 @@ def test_another_writers_items_are_counted_on(
             other.commit()
         flush(self)
 
-    monkeypatch.setattr(ingest_writer.Writer, "_flush", slow_flush)
+    monkeypatch.setattr(writer.Writer, "_flush", slow_flush)
     ingest_images(db, folder, collection="pets")
     other.close()
     numbers = [n for (n,) in db.execute("select sequence_number from items order by id")]
@@ -334,18 +334,18 @@ def test_what_is_no_folder(db: dbapi.Connection, folder: Path, tmp_path: Path) -
 
 KILLED = """
 import sys, time
-from nearsql.pipeline import ingest_writer
+from nearsql.pipeline.ingest import writer
 from nearsql.pipeline.ingest import ingest_images
 from nearsql.udfs import connection
 
-ingest_writer.BATCH_ROWS = 5
-flush = ingest_writer.Writer._flush
+writer.BATCH_ROWS = 5
+flush = writer.Writer._flush
 
 def slow_flush(self):
     flush(self)
     time.sleep(0.1)
 
-ingest_writer.Writer._flush = slow_flush
+writer.Writer._flush = slow_flush
 ingest_images(connection.connect(sys.argv[1]), sys.argv[2], label="class", store=True)
 """
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearsql.pipeline import ingest_tables
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.ingest_tables import Record, Source, read_records
+from nearsql.pipeline.ingest import tables
+from nearsql.pipeline.ingest.tables import Record, Source, read_records
 
 # Any text that UTF-8 can hold; NUL is tested by itself.
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
@@ -50,12 +50,12 @@ JSON_VALUES = st.recursive(
 )
 def test_a_json_array_read_in_pieces_equals_the_array_read_whole(rows, indent, ascii, size) -> None:
     data = json.dumps(rows, indent=indent, ensure_ascii=ascii).encode()
-    before = ingest_tables._CHUNK_BYTES
-    ingest_tables._CHUNK_BYTES = size  # cuts through objects, strings, and characters
+    before = tables._CHUNK_BYTES
+    tables._CHUNK_BYTES = size  # cuts through objects, strings, and characters
     try:
         read = records(data, "json")
     finally:
-        ingest_tables._CHUNK_BYTES = before
+        tables._CHUNK_BYTES = before
     assert [r.cells for r in read] == rows
     assert [r.place for r in read] == [f"item {i + 1}" for i in range(len(rows))]
 
@@ -104,7 +104,7 @@ def test_tabs_delimiters_and_byte_order_marks() -> None:
 
 @pytest.mark.parametrize("format", ["csv", "jsonl", "json"])
 def test_a_wrong_encoding_names_the_byte(format, monkeypatch) -> None:
-    monkeypatch.setattr(ingest_tables, "_CHUNK_BYTES", 7)
+    monkeypatch.setattr(tables, "_CHUNK_BYTES", 7)
     text = {"csv": "a\n€€€\n", "jsonl": '{"a": "€€€"}\n', "json": '[{"a": "€€€'}[format]
     data = text.encode() + b"caf\xe9 au lait"
     with pytest.raises(UserError, match=rf"byte {len(text.encode()) + 3:,} \(0xe9\) is not utf-8"):
@@ -142,14 +142,14 @@ def test_what_cannot_be_read_at_all_is_one_sentence(data, format, sentence) -> N
 
 
 def test_a_line_without_end_does_not_fill_the_memory(monkeypatch) -> None:
-    monkeypatch.setattr(ingest_tables, "MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr(tables, "MAX_RECORD_BYTES", 1000)
     for format, data in (("csv", b"a\n"), ("jsonl", b"{}\n"), ("json", b'[{"a": "')):
         with pytest.raises(UserError, match=r"longer than|too long"):
             records(data + b"x" * 10_000, format)
 
 
 def test_formats_by_name() -> None:
-    assert ingest_tables.format_of("/x/A.CSV") == "csv"
-    assert ingest_tables.format_of("a.ndjson") == "jsonl"
+    assert tables.format_of("/x/A.CSV") == "csv"
+    assert tables.format_of("a.ndjson") == "jsonl"
     with pytest.raises(UserError, match="give --format"):
-        ingest_tables.format_of("a.txt")
+        tables.format_of("a.txt")

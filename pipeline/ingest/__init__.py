@@ -4,11 +4,11 @@ The SHA-256 of an image's bytes, or of a text as UTF-8, is what makes an item: t
 item of a collection, and ingesting again adds only what is new.
 """
 
-from nearsql.pipeline import ingest_images as from_folders
-from nearsql.pipeline import ingest_texts as from_tables
-from nearsql.pipeline.ingest_images import ingest_image_bytes, ingest_images
-from nearsql.pipeline.ingest_texts import ingest_texts
-from nearsql.pipeline.ingest_writer import IngestResult
+from nearsql.pipeline.ingest import folders as from_folders
+from nearsql.pipeline.ingest import texts as from_tables
+from nearsql.pipeline.ingest.folders import ingest_image_bytes, ingest_images
+from nearsql.pipeline.ingest.texts import ingest_texts
+from nearsql.pipeline.ingest.writer import IngestResult
 from nearsql.pipeline.replay import RecordedRun
 from nearsql.udfs import dbapi
 

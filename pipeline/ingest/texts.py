@@ -11,10 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nearsql.pipeline import ingest_tables
 from nearsql.pipeline.console import UserError, progress
-from nearsql.pipeline.ingest_tables import Format, Record
-from nearsql.pipeline.ingest_writer import Arrival, IngestResult, Problem, Writer, as_json
+from nearsql.pipeline.ingest import tables
+from nearsql.pipeline.ingest.tables import Format, Record
+from nearsql.pipeline.ingest.writer import Arrival, IngestResult, Problem, Writer, as_json
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.runs import RunInput, hash_rows, run
 from nearsql.udfs import dbapi
@@ -74,7 +74,7 @@ def ingest_texts(
         raise UserError("standard input has no name: give --format and --collection")
     if path.encode("utf-8", "replace").decode() != path:
         raise UserError("the file's name is not valid UTF-8: rename it")
-    format = format or ingest_tables.format_of(path)
+    format = format or tables.format_of(path)
     collection = collection or Path(path).stem
     parameters = {
         "source": path,
@@ -89,7 +89,7 @@ def ingest_texts(
     }
     inputs = [] if is_standard_input else [RunInput("file", path)]
     with _opened(path, is_standard_input) as (file, size):
-        table = ingest_tables.Source(path, file)
+        table = tables.Source(path, file)
         records = _checked_records(table, columns, format, encoding, delimiter)
         with run(db, "ingest", parameters=parameters, inputs=inputs) as current:
             writer = Writer(current, collection, "table")
@@ -131,7 +131,7 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
 
     try:
         with _opened(path, False) as (file, _):
-            table = ingest_tables.Source(path, file)
+            table = tables.Source(path, file)
             records = _checked_records(
                 table,
                 columns,
@@ -165,16 +165,14 @@ def _opened(path: str, is_standard_input: bool) -> Iterator[tuple[BinaryIO, int]
 
 
 def _checked_records(
-    table: ingest_tables.Source,
+    table: tables.Source,
     columns: _Columns,
     format: Format,
     encoding: str,
     delimiter: str | None,
 ) -> Iterator[Record]:
     """The records, once the columns are known to be there: by the header, or by the first object."""
-    header, records = ingest_tables.read_records(
-        table, format, encoding=encoding, delimiter=delimiter
-    )
+    header, records = tables.read_records(table, format, encoding=encoding, delimiter=delimiter)
     if header is not None:
         columns.check(header, delimiter)
     first = []

@@ -11,7 +11,7 @@ from typing import Any
 from nearsql.pipeline import images
 from nearsql.pipeline.ahead import map_ahead
 from nearsql.pipeline.console import UserError, progress
-from nearsql.pipeline.ingest_writer import Arrival, IngestResult, Problem, Writer, as_json
+from nearsql.pipeline.ingest.writer import Arrival, IngestResult, Problem, Writer, as_json
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.runs import RunInput, hash_rows, run
 from nearsql.udfs import dbapi

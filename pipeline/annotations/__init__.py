@@ -1,0 +1,1 @@
+"""Ground truth: boxes, outlines and classes of images, from YOLO label files or COCO JSON."""
