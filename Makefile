@@ -55,6 +55,6 @@ $(VENV)/core.installed: $(SOURCES) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/test.installed: $(SOURCES) | $(VENV)/bin/python
-	@echo "Installing nearsql and its test tools into $(VENV)"
-	$(INSTALL) -e ".[test]"
+	@echo "Installing nearsql, its test tools and torch (several GB) into $(VENV)"
+	$(INSTALL) -e ".[test,vision]"
 	@touch $@ $(VENV)/core.installed

@@ -24,6 +24,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from nearsql.pipeline.console import UserError
 from nearsql.udfs import dbapi
 
 # What every run's result may depend on; pipelines add the libraries they compute with.
@@ -53,6 +54,8 @@ class Run:
     counts: dict[str, int | float] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)  # milliseconds, by step
     result_sha256: str | None = None
+    is_resumed: bool = False  # it goes on where an earlier process stopped
+    earlier_ms: float = 0.0  # that process's wall time, as far as it could tell it
 
     def item_error(
         self, stage: str, message: str, *, item_id: int | None = None, uri: str | None = None
@@ -106,32 +109,41 @@ def run(
     inputs: Sequence[RunInput] = (),
     packages: Sequence[str] = (),
     device: str = "cpu",
+    resume: bool = False,
 ) -> Iterator[Run]:
     """Starts a run, yields it, and records how it ended.
 
     parameters: the *effective* ones, defaults included, as JSON values. packages: the installed
     distributions whose versions the result may depend on, besides nearsql, apsw and numpy.
+
+    resume: go on with the last run that was the same in all of these and was interrupted or failed,
+    under its own id, if there is one; the caller asks the database what is left to do. Raises
+    UserError while another process is at that very run.
     """
     mark_interrupted(db)
+    identity = {
+        "kind": kind,
+        "model_id": model_id,
+        "parent_run_id": parent_run_id,
+        "parameters_json": json.dumps(parameters, sort_keys=True),
+        "seed": seed,
+        "versions_json": json.dumps(versions(packages), sort_keys=True),
+        "device": device,
+        "process": this_process(),
+    }
     with immediate(db):
-        run_id = db.execute(
-            "insert into runs (kind, model_id, parent_run_id, parameters_json, seed, versions_json,"
-            " device, process) values (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                kind,
-                model_id,
-                parent_run_id,
-                json.dumps(parameters, sort_keys=True),
-                seed,
-                json.dumps(versions(packages), sort_keys=True),
-                device,
-                this_process(),
-            ),
-        ).lastrowid
-        assert run_id is not None
-        for item in inputs:
-            add_input(db, run_id, item)
-    current = Run(run_id, db)
+        current = _resumed(db, identity) if resume else None
+        if current is None:
+            run_id = db.execute(
+                "insert into runs (kind, model_id, parent_run_id, parameters_json, seed,"
+                " versions_json, device, process) values (:kind, :model_id, :parent_run_id,"
+                " :parameters_json, :seed, :versions_json, :device, :process)",
+                identity,
+            ).lastrowid
+            assert run_id is not None
+            current = Run(run_id, db)
+            for item in inputs:
+                add_input(db, run_id, item)
     started = time.perf_counter()
     try:
         yield current
@@ -143,6 +155,29 @@ def run(
         _end(current, status, started, message)
         raise
     _end(current, "finished", started, None)
+
+
+def _resumed(db: dbapi.Connection, identity: Mapping[str, Any]) -> Run | None:
+    """The last run like this one that stopped on the way, running again; None when there is none."""
+    row = db.execute(
+        "select id, status, process, counts_json, timings_json, duration_ms from runs"
+        " where kind = :kind and model_id is :model_id and parent_run_id is :parent_run_id"
+        " and parameters_json = :parameters_json and seed is :seed"
+        " and versions_json = :versions_json and device = :device and status <> 'finished'"
+        " order by id desc limit 1",
+        identity,
+    ).fetchone()
+    if row is None:
+        return None
+    run_id, status, process, counts, timings, duration_ms = row
+    if status == "running":
+        raise UserError(f"run {run_id} is doing this now (process {process}): let it end first")
+    db.execute(
+        "update runs set status = 'running', process = ?, error = null, finished_at = null,"
+        " duration_ms = null where id = ?",
+        (identity["process"], run_id),
+    )
+    return Run(run_id, db, json.loads(counts), json.loads(timings), None, True, duration_ms or 0.0)
 
 
 def _end(current: Run, status: str, started: float, error: str | None) -> None:
@@ -157,7 +192,7 @@ def _end(current: Run, status: str, started: float, error: str | None) -> None:
                 json.dumps(current.counts),
                 json.dumps(current.timings),
                 current.result_sha256,
-                round((time.perf_counter() - started) * 1000, 3),
+                round(current.earlier_ms + (time.perf_counter() - started) * 1000, 3),
                 current.id,
             ),
         )

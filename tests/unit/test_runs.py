@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nearsql.pipeline import replay, runs
+from nearsql.pipeline.console import UserError
 from nearsql.udfs import connection, dbapi
 
 
@@ -86,6 +87,47 @@ def test_a_killed_process_leaves_a_run_that_the_next_one_ends(database: Path) ->
     assert row(db, 1, "status") == ("interrupted",)
     assert row(db, current.id, "status") == ("finished",)
     db.close()
+
+
+def test_a_stopped_run_goes_on_under_its_own_id(db: dbapi.Connection) -> None:
+    with pytest.raises(KeyboardInterrupt), runs.run(db, "test", parameters={"a": 1}) as first:
+        first.counts["seen"] = 3
+        raise KeyboardInterrupt
+    # Another run in all but the kind, the parameters or the seed is another run.
+    for kind, parameters, seed in (("other", {"a": 1}, None), ("test", {"a": 2}, None)):
+        with runs.run(db, kind, parameters=parameters, seed=seed, resume=True) as other:
+            assert not other.is_resumed
+    with runs.run(db, "test", parameters={"a": 1}, resume=True) as second:
+        assert (second.id, second.is_resumed, second.counts) == (first.id, True, {"seen": 3})
+        assert row(db, first.id, "status", "error") == ("running", None)
+        second.counts["seen"] += 1
+    status, counts = row(db, first.id, "status", "counts_json")
+    assert (status, json.loads(counts)) == ("finished", {"seen": 4})
+    # What has finished is not gone on with.
+    with runs.run(db, "test", parameters={"a": 1}, resume=True) as third:
+        assert third.id != first.id
+
+
+def test_two_processes_do_not_go_on_with_the_same_run(database: Path) -> None:
+    mine, theirs = connection.connect(database), connection.connect(database)
+    with runs.run(mine, "test", parameters={}, resume=True) as current:
+        with pytest.raises(UserError, match=f"run {current.id} is doing this now"):
+            with runs.run(theirs, "test", parameters={}, resume=True):
+                pass
+    mine.close()
+    theirs.close()
+
+
+def test_only_its_status_moves_when_a_run_goes_on(db: dbapi.Connection) -> None:
+    with pytest.raises(KeyboardInterrupt), runs.run(db, "test", parameters={}) as current:
+        raise KeyboardInterrupt
+    for change in ("seed = 9", "parameters_json = '{\"a\": 1}'", "counts_json = '{\"n\": 1}'"):
+        with pytest.raises(sqlite3.IntegrityError, match="never changes"):
+            db.execute(
+                f"update runs set status = 'running', finished_at = null, error = null, {change}"
+                " where id = ?",
+                (current.id,),
+            )
 
 
 def test_immediate_rolls_back_everything(db: dbapi.Connection) -> None:
