@@ -16,6 +16,7 @@ from nearsql.udfs import dbapi
 MODULES = {
     "ingest": "nearsql.pipeline.ingest",
     "embed": "nearsql.pipeline.embed",
+    "detect": "nearsql.pipeline.detect.run",
     "cluster": "nearsql.pipeline.cluster",
     "project": "nearsql.pipeline.project",
 }

@@ -252,13 +252,17 @@ def run_input(db: dbapi.Connection, run_id: int) -> RunInput:
     return RunInput("run", f"{row[0]} {run_id}", input_run_id=run_id)
 
 
-def hash_rows(rows: Iterable[Sequence[Any]]) -> str:
-    """The SHA-256 of rows in the given order: what a replay must reproduce.
+class RowHash:
+    """The SHA-256 of rows that come one by one.
 
     Exact: a float counts with all its bits, and (1, '2') differs from ('1', 2).
     """
-    digest = hashlib.sha256()
-    for row in rows:
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, row: Sequence[Any]) -> None:
+        """The next row."""
         for value in row:
             if isinstance(value, float):
                 data = b"f" + struct.pack("<d", value)
@@ -266,9 +270,20 @@ def hash_rows(rows: Iterable[Sequence[Any]]) -> str:
                 data = b"b" + value
             else:
                 data = repr(value).encode()
-            digest.update(struct.pack("<q", len(data)))
-            digest.update(data)
-        digest.update(b"\n")
+            self._digest.update(struct.pack("<q", len(data)))
+            self._digest.update(data)
+        self._digest.update(b"\n")
+
+    def hexdigest(self) -> str:
+        """Of the rows so far."""
+        return self._digest.hexdigest()
+
+
+def hash_rows(rows: Iterable[Sequence[Any]]) -> str:
+    """The SHA-256 of rows in the given order (see RowHash): what a replay must reproduce."""
+    digest = RowHash()
+    for row in rows:
+        digest.add(row)
     return digest.hexdigest()
 
 

@@ -1,0 +1,211 @@
+"""Images in, everything a detector says of them out: one forward pass an image, and no writing.
+
+A run writes what comes out, a replay hashes it, and a check compares it with what is stored.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nearsql.pipeline import images
+from nearsql.pipeline.ahead import map_ahead
+from nearsql.pipeline.detect.detections import Detection, detections
+from nearsql.pipeline.detect.forward import Outputs, forward
+from nearsql.pipeline.detect.ground_truth import GroundTruth, read_truth
+from nearsql.pipeline.detect.letterbox import Frame, letterbox
+from nearsql.pipeline.detect.losses import ImageLosses, image_losses
+from nearsql.pipeline.detect.metrics import ImageMetrics, image_metrics
+from nearsql.pipeline.detect.settings import Settings
+from nearsql.pipeline.detect.weights import Detector
+from nearsql.pipeline.halving import in_halves
+from nearsql.pipeline.item_contents import CannotRead, Item, read_items
+from nearsql.udfs import dbapi
+
+T = TypeVar("T")
+
+# The inputs of the detection head, whose averages are always stored.
+HEAD_INPUTS = ("p3", "p4", "p5")
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMap:
+    """One layer's output for one image: (channels, height, width) as float16 bytes."""
+
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One image, as the detector sees it; or the stage (read, decode, detect) and what went wrong."""
+
+    item_id: int
+    uri: str | None
+    stage: str = ""
+    problem: str | None = None
+    features: dict[str, bytes] = field(default_factory=dict)  # layer -> its average, float32
+    feature_maps: dict[str, FeatureMap] = field(default_factory=dict)
+    detections: Sequence[Detection] = ()
+    truth: GroundTruth | None = None  # None: nobody annotated the image
+    losses: ImageLosses | None = None
+    metrics: ImageMetrics | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    item_id: int
+    uri: str | None
+    square: npt.NDArray[np.uint8] | None = None
+    frame: Frame | None = None
+    stage: str = ""
+    problem: str | None = None
+
+
+class Judge:
+    """A detector with its settings, and the time each part of its work has taken."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        settings: Settings,
+        supercategories: dict[str, str],
+    ) -> None:
+        """supercategories: class name -> supercategory, for flag_supercat."""
+        self.detector, self.settings = detector, settings
+        self._supercategories = supercategories
+        # Milliseconds: waiting for decoded images, the forward passes, and what is made of them.
+        self.timings = {"wait": 0.0, "model": 0.0, "measure": 0.0}
+
+    def judge_items(
+        self, db: dbapi.Connection, item_ids: Sequence[int], batch: int
+    ) -> Iterator[list[Judged]]:
+        """The items judged, `batch` at a time, in the order of their ids.
+
+        item_ids: ascending. The database is read in the caller's thread only; no transaction stays
+        open. Images are read and decoded ahead in threads.
+        """
+        prepared = map_ahead(partial(_prepare, self.settings.imgsz), read_items(db, item_ids, "image"))
+        while True:
+            with self._timed("wait"):
+                chunk = list(islice(prepared, batch))
+            if not chunk:
+                return
+            ready = [item for item in chunk if item.problem is None]
+            truths = read_truth(db, [item.item_id for item in ready], self.detector.classes)
+            judged = in_halves(partial(self._judge, truths), ready)
+            done = {one.item_id: one for one in judged}
+            yield [
+                done.get(item.item_id)
+                or Judged(item.item_id, item.uri, item.stage, item.problem)
+                for item in chunk
+            ]
+
+    def _judge(self, truths: dict[int, GroundTruth], ready: Sequence[_Prepared]) -> list[Judged]:
+        """One forward pass for all of them. Raises torch.OutOfMemoryError when fewer may succeed."""
+        frames = [_known(item.frame) for item in ready]
+        with self._timed("model"):
+            outputs = forward(
+                self.detector,
+                [_known(item.square) for item in ready],
+                layers=self._extra_layers(),
+                autocast=self.settings.autocast,
+            )
+            averages = {
+                layer: np.ascontiguousarray(values.float().mean((2, 3)).cpu().numpy(), dtype="<f4")
+                for layer, values in outputs.features.items()
+            }
+        with self._timed("measure"):
+            found = detections(
+                self.detector,
+                outputs,
+                frames,
+                conf=self.settings.conf,
+                iou=self.settings.iou,
+                max_det=self.settings.max_det,
+                multi_label=self.settings.multi_label,
+            )
+            known = [truths.get(item.item_id) for item in ready]
+            targets = [truth.targets if truth else () for truth in known]
+            losses = image_losses(self.detector, outputs, targets, frames)
+            judged = []
+            for row, item in enumerate(ready):
+                features = {layer: averages[layer][row] for layer in averages}
+                if not all(np.isfinite(values).all() for values in features.values()):
+                    problem = "the model gave features that are no finite numbers"
+                    judged.append(Judged(item.item_id, item.uri, "detect", problem))
+                    continue
+                truth = known[row]
+                judged.append(
+                    Judged(
+                        item.item_id,
+                        item.uri,
+                        features={layer: values.tobytes() for layer, values in features.items()},
+                        feature_maps=self._maps(outputs, row),
+                        detections=found[row],
+                        truth=truth,
+                        losses=losses[row] if truth else None,
+                        metrics=image_metrics(
+                            found[row],
+                            truth.targets if truth else None,
+                            classes=self.detector.classes,
+                            supercategories=self._supercategories,
+                            metrics_conf=self.settings.metrics_conf,
+                        ),
+                    )
+                )
+        return judged
+
+    def _extra_layers(self) -> list[str]:
+        asked = dict.fromkeys((*self.settings.layers, *self.settings.feature_maps))
+        return [layer for layer in asked if layer not in HEAD_INPUTS]
+
+    def _maps(self, outputs: Outputs, row: int) -> dict[str, FeatureMap]:
+        maps = {}
+        for layer in self.settings.feature_maps:
+            values = outputs.features[layer][row].to(torch.float16).cpu().numpy().astype("<f2")
+            maps[layer] = FeatureMap(values.shape, np.ascontiguousarray(values).tobytes())
+        return maps
+
+    def _timed(self, step: str) -> "_Timer":
+        return _Timer(partial(self._add_time, step))
+
+    def _add_time(self, step: str, milliseconds: float) -> None:
+        self.timings[step] += milliseconds
+
+
+class _Timer:
+    """Tells how many milliseconds a block took."""
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._tell((time.perf_counter() - self._started) * 1000)
+
+
+def _prepare(imgsz: int, item: Item) -> _Prepared:
+    """Reads, decodes and letterboxes one image; called in several threads at once."""
+    try:
+        data = item.read()
+        assert isinstance(data, bytes)  # only images are detected in
+        square, frame = letterbox(images.rgb(data), imgsz)
+        return _Prepared(item.id, item.uri, square, frame)
+    except CannotRead as error:
+        return _Prepared(item.id, item.uri, stage="read", problem=str(error))
+    except (images.NotAnImage, images.UnreadableImage) as error:
+        return _Prepared(item.id, item.uri, stage="decode", problem=str(error))
+
+
+def _known(value: T | None) -> T:
+    assert value is not None  # an item without a problem has both
+    return value

@@ -1,0 +1,334 @@
+"""The detect run: every image of a collection through a detector, and what it says into the tables.
+
+Work to do is a query: the images that no run like this one has judged by their present ground truth.
+Each batch is one transaction, so that a killed run loses at most the batch under way; run again, it
+goes on under the same id.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+import torch
+
+from nearsql.pipeline import devices, images
+from nearsql.pipeline.console import UserError, progress, say
+from nearsql.pipeline.detect import metric_space
+from nearsql.pipeline.detect.judge import HEAD_INPUTS, Judge, Judged
+from nearsql.pipeline.detect.model_and_spaces import feature_spaces, save_detector
+from nearsql.pipeline.detect.rows import (
+    ResultHash,
+    item_rows,
+    stored_sha256,
+    write_rows,
+    written_vectors,
+)
+from nearsql.pipeline.detect.settings import METRICS_CONF, Parameters, Settings
+from nearsql.pipeline.detect.supercategories import for_collection, read_mapping
+from nearsql.pipeline.detect.weights import Detector, load_detector
+from nearsql.pipeline.estimate import duration_in_words, size_in_words
+from nearsql.pipeline.item_contents import Items
+from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.runs import Run, RunInput, immediate, run
+from nearsql.udfs import dbapi
+
+PACKAGES = ("torch", "torchvision", "ultralytics", "pillow", "opencv-python", "pycocotools")
+
+# Shorter work needs no forecast.
+_SECONDS_WORTH_SAYING = 5.0
+
+# What one image takes in the file besides its vectors: ten detections with masks, losses, metrics.
+_BYTES_AN_IMAGE = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class DetectResult:
+    """How a detect run went. run_id is None when there was nothing to do: then no run was made.
+
+    counts: images, predictions, forward passes, errors of this run; already: images that an earlier
+    run like it has judged. timings: milliseconds, by step.
+    """
+
+    run_id: int | None
+    model: str
+    spaces: Sequence[str]
+    counts: dict[str, int | float] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def detect(
+    db: dbapi.Connection,
+    weights: str | os.PathLike[str],
+    *,
+    collection: str | None = None,
+    name: str | None = None,
+    imgsz: int = 640,
+    conf: float = 0.25,
+    iou: float = 0.7,
+    max_det: int = 300,
+    multi_label: bool = False,
+    metrics_conf: float | None = None,
+    layers: Sequence[str] = (),
+    feature_maps: Sequence[str] = (),
+    supercategories: str | os.PathLike[str] | None = None,
+    batch: int = 8,
+    device: str = "auto",
+    quiet: bool = True,
+) -> DetectResult:
+    """Runs a YOLO detector over images and stores all it says of them, from one forward pass each.
+
+    weights: path of a .pt checkpoint of a detect or segment model. collection: default, all images.
+    name: what the model is called in the database; default, the checkpoint's name. imgsz, conf, iou,
+    max_det, batch: as ultralytics names them. metrics_conf: predictions below it do not count as
+    detections; default, 0.25 or conf if that is higher. layers: further layers whose spatial averages
+    become spaces. feature_maps: layers whose whole maps are stored. supercategories: a JSON file of
+    {class: supercategory}; default, those of the collection's classes, and COCO's.
+
+    An image that cannot be read or decoded becomes an `item_errors` row. Raises UserError when the
+    weights or an option do not do, or there are no images.
+    """
+    if batch < 1:
+        raise UserError(f"--batch must be at least 1, not {batch}")
+    items = Items(db, "image", collection)
+    _check_items(items, collection)
+    chosen = devices.pick(device)
+    detector = load_detector(weights, device=chosen)
+    settings = Settings(
+        checkpoint_sha256=detector.sha256,
+        imgsz=imgsz,
+        conf=conf,
+        iou=iou,
+        max_det=max_det,
+        multi_label=multi_label,
+        metrics_conf=max(conf, METRICS_CONF) if metrics_conf is None else metrics_conf,
+        layers=tuple(dict.fromkeys(layers)),
+        feature_maps=tuple(dict.fromkeys(feature_maps)),
+        supercategories=read_mapping(supercategories) if supercategories else None,
+        autocast=devices.uses_autocast(chosen),
+    )
+    settings.check()
+    name = name or detector.name
+    model_id = save_detector(db, detector, name)
+    item_ids = _items_to_do(db, model_id, collection, settings)
+    spaces = [f"{name}/gap/{layer}" for layer in (*HEAD_INPUTS, *settings.layers)]
+    already = len(items) - len(item_ids)
+    if not item_ids:
+        return DetectResult(None, name, spaces, {"already": already})
+
+    parameters = Parameters(
+        weights=str(detector.path),
+        model=name,
+        collection=collection,
+        batch=batch,
+        settings=settings,
+        determinism=devices.determinism(),
+    )
+    inputs = [RunInput("collection", one, rows=n) for one, n in items.by_collection().items()]
+    inputs.append(RunInput("file", str(detector.path), sha256=detector.sha256))
+    with run(
+        db,
+        "detect",
+        parameters=parameters.as_json(),
+        model_id=model_id,
+        inputs=inputs,
+        packages=PACKAGES,
+        device=devices.describe(chosen),
+        resume=True,
+    ) as current:
+        judge = Judge(detector, settings, _supercategories(db, settings, collection))
+        done = _done_by(db, current.id)
+        with images.quiet_decoders():
+            _fill(current, judge, [i for i in item_ids if i not in done], parameters, quiet)
+        with current.timed("metric_space"):
+            in_space = metric_space.refresh(
+                current, name, detector.components, settings.as_text()
+            )
+        if in_space:
+            spaces.append(f"{name}/metrics")
+        _count(current, detector)
+        if already:
+            current.counts["already"] = already
+        current.result_sha256 = stored_sha256(db, current.id)
+    return DetectResult(current.id, name, spaces, current.counts, current.timings)
+
+
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
+    """Judges the recorded run's images again, batch by batch as then, and hashes what comes out."""
+    parameters = Parameters.from_json(recorded.parameters)
+    judge = recorded_judge(db, recorded)
+    _refuse_changed_truth(db, recorded.id)
+    expected = _done_by(db, recorded.id)
+    failed = {
+        item_id
+        for (item_id,) in db.execute(
+            "select item_id from item_errors where run_id = ? and stage <> 'truth'", (recorded.id,)
+        )
+    }
+    digest = ResultHash(set(written_vectors(db, recorded.id)))
+    with images.quiet_decoders():
+        for batch in judge.judge_items(db, sorted(expected), parameters.batch):
+            for one in batch:
+                if one.problem is None:
+                    digest.add(item_rows(one, judge.detector.classes, judge.detector.components))
+                elif one.item_id not in failed:
+                    raise CannotReplay(f"item {one.item_id} ({one.uri}): {one.problem}")
+    return digest.hexdigest()
+
+
+def recorded_judge(db: dbapi.Connection, recorded: RecordedRun) -> Judge:
+    """The detector of a recorded run, loaded again from where it was. Raises CannotReplay."""
+    parameters = Parameters.from_json(recorded.parameters)
+    settings = parameters.settings
+    try:
+        detector = load_detector(parameters.weights, device=devices.pick("auto"))
+    except UserError as error:
+        raise CannotReplay(f"run {recorded.id}: {error}") from error
+    if detector.sha256 != settings.checkpoint_sha256:
+        raise CannotReplay(
+            f"run {recorded.id} was made with another checkpoint than now lies at {parameters.weights}"
+        )
+    return Judge(detector, settings, _supercategories(db, settings, parameters.collection))
+
+
+def _check_items(items: Items, collection: str | None) -> None:
+    if len(items):
+        return
+    there_are = [f"{name!r} ({n:,} {kind}s)" for name, kind, n in items.collections()[:10]]
+    if not there_are:
+        raise UserError("this database has no items yet: run `nearsql ingest` first")
+    where = "this database" if collection is None else f"the collection {collection!r}"
+    raise UserError(f"{where} has no images: the collections are {', '.join(there_are)}")
+
+
+def _items_to_do(
+    db: dbapi.Connection, model_id: int, collection: str | None, settings: Settings
+) -> list[int]:
+    sql = files(__package__ or "").joinpath("items_to_detect.sql").read_text("utf-8")
+    values = {"model_id": model_id, "collection": collection, "settings": settings.as_text()}
+    return [item_id for (item_id,) in db.execute(sql, values)]
+
+
+def _done_by(db: dbapi.Connection, run_id: int) -> set[int]:
+    """The items that a run has judged, or could not."""
+    return {
+        item_id
+        for (item_id,) in db.execute(
+            "select item_id from image_metrics where run_id = :run union"
+            " select item_id from item_errors where run_id = :run and item_id is not null",
+            {"run": run_id},
+        )
+    }
+
+
+def _supercategories(
+    db: dbapi.Connection, settings: Settings, collection: str | None
+) -> dict[str, str]:
+    """Class -> supercategory: the run's own mapping, or the collection's over COCO's."""
+    if settings.supercategories is not None:
+        return dict(settings.supercategories)
+    return for_collection(db, collection)
+
+
+def _fill(
+    current: Run, judge: Judge, item_ids: list[int], parameters: Parameters, quiet: bool
+) -> None:
+    """Judges the items and writes each batch in a transaction of its own."""
+    if not quiet:
+        _say_estimate(current, judge, len(item_ids))
+    started = time.perf_counter()
+    spaces: dict[str, int] = {}
+    said = False
+    with progress("detecting", len(item_ids), quiet=quiet) as bar:
+        n_done = 0
+        for batch in judge.judge_items(current.db, item_ids, parameters.batch):
+            if not spaces:
+                spaces = _spaces_for(current, batch, parameters)
+            _write(current, judge.detector, batch, spaces)
+            bar.advance(len(batch))
+            n_done += len(batch)
+            left = (time.perf_counter() - started) / n_done * (len(item_ids) - n_done)
+            if not said and not quiet and left > _SECONDS_WORTH_SAYING:
+                say(f"that takes about {duration_in_words(left)} here")
+            said = True
+    for step, milliseconds in judge.timings.items():
+        current.timings[step] = round(current.timings.get(step, 0.0) + milliseconds, 3)
+
+
+def _spaces_for(current: Run, batch: list[Judged], parameters: Parameters) -> dict[str, int]:
+    """The spaces of the layers that become spaces, once an image has shown how wide they are."""
+    settings = parameters.settings
+    kept = (*HEAD_INPUTS, *settings.layers)
+    for one in batch:
+        if one.problem is None:
+            widths = {layer: len(one.features[layer]) // 4 for layer in kept}
+            model_id = current.db.execute(
+                "select model_id from runs where id = ?", (current.id,)
+            ).fetchone()[0]
+            return feature_spaces(current, parameters.model, model_id, widths, settings)
+    return {}
+
+
+def _write(
+    current: Run, detector: Detector, batch: list[Judged], spaces: dict[str, int]
+) -> None:
+    with current.timed("write"), immediate(current.db):
+        good = []
+        for one in batch:
+            if one.problem is not None:
+                current.item_error(one.stage, one.problem, item_id=one.item_id, uri=one.uri)
+                continue
+            good.append(item_rows(one, detector.classes, detector.components))
+            if one.truth and one.truth.unknown:
+                names = ", ".join(dict.fromkeys(one.truth.unknown))
+                current.item_error(
+                    "truth",
+                    f"{len(one.truth.unknown)} of its objects are of classes that the model does not"
+                    f" have ({names}): they are left out of its losses and metrics",
+                    item_id=one.item_id,
+                    uri=one.uri,
+                )
+        write_rows(current, good, spaces)
+
+
+def _say_estimate(current: Run, judge: Judge, n_items: int) -> None:
+    """What the run will take in the file and in memory."""
+    settings = judge.settings
+    maps = 0
+    if settings.feature_maps:
+        # P3 has the most cells; the channels of the others grow as the cells shrink by four.
+        maps = len(settings.feature_maps) * 2 * 64 * (settings.imgsz // 8) ** 2
+    file_bytes = n_items * (_BYTES_AN_IMAGE + maps)
+    in_flight = 4 * min(8, os.cpu_count() or 1) * 3 * settings.imgsz**2
+    weights = sum(p.numel() * p.element_size() for p in judge.detector.network.parameters())
+    say(
+        f"detecting in {n_items:,} images on {judge.detector.device}: about"
+        f" {size_in_words(file_bytes)} in the file, {size_in_words(weights + in_flight)} of memory"
+        " beside the libraries"
+    )
+
+
+def _count(current: Run, detector: Detector) -> None:
+    """The run's counts, asked of the file, so that they hold for all its processes together."""
+    for key, sql in (
+        ("images", "select count(*) from image_metrics where run_id = ?"),
+        ("annotated", "select count(*) from image_metrics where run_id = ? and n_gt is not null"),
+        ("predictions", "select count(*) from predictions where run_id = ?"),
+        ("errors", "select count(*) from item_errors where run_id = ?"),
+    ):
+        (current.counts[key],) = current.db.execute(sql, (current.id,)).fetchone()
+    current.counts["forward_images"] = detector.n_forwards
+    current.counts["threads"] = torch.get_num_threads()
+
+
+def _refuse_changed_truth(db: dbapi.Connection, run_id: int) -> None:
+    (changed,) = db.execute(
+        "select count(*) from image_metrics m left join annotated_items t on t.item_id = m.item_id"
+        " where m.run_id = ? and m.truth_sha256 is not t.truth_sha256",
+        (run_id,),
+    ).fetchone()
+    if changed:
+        raise CannotReplay(
+            f"run {run_id} was measured against annotations of {changed:,} images that have changed"
+        )
