@@ -28,6 +28,10 @@ COMMANDS = {
     "serve": ("nearsql.pipeline.commands.serve", "Open the pages in a browser."),
     "runs": ("nearsql.pipeline.commands.runs", "List the runs that made what is in the file."),
     "replay": ("nearsql.pipeline.commands.replay", "Compute a run again and compare."),
+    "check": (
+        "nearsql.pipeline.commands.check",
+        "Check a file, and what detectors said of its images.",
+    ),
     "migrate": ("nearsql.pipeline.commands.migrate", "Give a file the tables of this version."),
     "functions": ("nearsql.pipeline.commands.functions", "List the SQL functions."),
 }

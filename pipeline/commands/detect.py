@@ -23,7 +23,9 @@ HEAD_INPUTS = "p3,p4,p5"
 )
 @click.option("--collection", metavar="NAME", help="Only the images of this one.")
 @click.option("--name", help="What to call the model; default: the name of the checkpoint.")
-@click.option("--imgsz", default=640, show_default=True, help="Side of the square image, in pixels.")
+@click.option(
+    "--imgsz", default=640, show_default=True, help="Side of the square image, in pixels."
+)
 @click.option(
     "--conf", default=0.25, show_default=True, help="Predictions less confident are not stored."
 )

@@ -91,7 +91,9 @@ class Judge:
         item_ids: ascending. The database is read in the caller's thread only; no transaction stays
         open. Images are read and decoded ahead in threads.
         """
-        prepared = map_ahead(partial(_prepare, self.settings.imgsz), read_items(db, item_ids, "image"))
+        prepared = map_ahead(
+            partial(_prepare, self.settings.imgsz), read_items(db, item_ids, "image")
+        )
         while True:
             with self._timed("wait"):
                 chunk = list(islice(prepared, batch))
@@ -102,8 +104,7 @@ class Judge:
             judged = in_halves(partial(self._judge, truths), ready)
             done = {one.item_id: one for one in judged}
             yield [
-                done.get(item.item_id)
-                or Judged(item.item_id, item.uri, item.stage, item.problem)
+                done.get(item.item_id) or Judged(item.item_id, item.uri, item.stage, item.problem)
                 for item in chunk
             ]
 

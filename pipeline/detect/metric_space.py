@@ -86,9 +86,7 @@ def _read(
     """Item ids and their values as (items, columns); NaN for NULL."""
     sql = files(__package__ or "").joinpath("metric_rows.sql").read_text("utf-8")
     item_ids, values = [], []
-    for item_id, losses, *metrics in db.execute(
-        sql, {"run_id": run_id, "settings": settings}
-    ):
+    for item_id, losses, *metrics in db.execute(sql, {"run_id": run_id, "settings": settings}):
         losses = json.loads(losses)
         row = [losses.get(component) for component in components] + metrics
         item_ids.append(item_id)

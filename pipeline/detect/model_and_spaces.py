@@ -88,4 +88,3 @@ def _feature_space(run: Run, name: str, model_id: int, dimensions: int, settings
             " with --name"
         )
     return int(space_id)
-

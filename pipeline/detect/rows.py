@@ -27,7 +27,12 @@ COLUMNS = {
 }
 
 # By what the rows of one item are sorted, in the file as here.
-_ORDER = {"predictions": "id", "losses": "component", "image_metrics": "item_id", "feature_maps": "layer"}
+_ORDER = {
+    "predictions": "id",
+    "losses": "component",
+    "image_metrics": "item_id",
+    "feature_maps": "layer",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,9 +142,7 @@ def detect(
         with images.quiet_decoders():
             _fill(current, judge, [i for i in item_ids if i not in done], parameters, quiet)
         with current.timed("metric_space"):
-            in_space = metric_space.refresh(
-                current, name, detector.components, settings.as_text()
-            )
+            in_space = metric_space.refresh(current, name, detector.components, settings.as_text())
         if in_space:
             spaces.append(f"{name}/metrics")
         _count(current, detector)
@@ -270,9 +268,7 @@ def _spaces_for(current: Run, batch: list[Judged], parameters: Parameters) -> di
     return {}
 
 
-def _write(
-    current: Run, detector: Detector, batch: list[Judged], spaces: dict[str, int]
-) -> None:
+def _write(current: Run, detector: Detector, batch: list[Judged], spaces: dict[str, int]) -> None:
     with current.timed("write"), immediate(current.db):
         good = []
         for one in batch:

@@ -30,7 +30,9 @@ class Settings:
     metrics_conf: float = METRICS_CONF
     layers: tuple[str, ...] = ()  # besides p3, p4, p5: layers whose averages become spaces
     feature_maps: tuple[str, ...] = ()  # layers whose whole maps are stored
-    supercategories: Mapping[str, str] | None = None  # class -> supercategory; None: the collection's
+    supercategories: Mapping[str, str] | None = (
+        None  # class -> supercategory; None: the collection's
+    )
     autocast: bool = False
 
     def check(self) -> None:
