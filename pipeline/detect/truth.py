@@ -1,0 +1,149 @@
+"""Ground truth as the criterion wants it: boxes in the square, and a map of masks an image.
+
+This is what ultralytics' YOLODataset, LetterBox and Format make of a label file without augmentation,
+made from the database instead: boxes and outlines in original pixels. Crowds are left out, as there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from pycocotools import mask as coco_rle
+from torch import Tensor
+
+from nearsql.pipeline.detect.letterbox import Frame
+from nearsql.pipeline.detect.weights import Detector
+
+Mask = npt.NDArray[np.uint8]
+
+# An outline becomes this many points before they are rounded to pixels, or one more than its own.
+_OUTLINE_POINTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One object of ground truth, or one stored prediction taken as such; in original pixels.
+
+    class_index: the model's. mask: COCO RLE. polygons: the outline as drawn, a list of x, y, x, y, ...
+    a part; it comes before the mask where both are there. id: of its row in the database.
+    """
+
+    class_index: int
+    box: tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
+    mask: dict[str, Any] | None = None
+    polygons: list[list[float]] | None = None
+    is_crowd: bool = False
+    id: int | None = None
+
+    @property
+    def has_mask(self) -> bool:
+        return self.mask is not None or bool(self.polygons)
+
+
+def batch_targets(
+    detector: Detector, targets: Sequence[Sequence[Target]], frames: Sequence[Frame]
+) -> dict[str, Tensor]:
+    """The criterion's batch: the objects of image after image, on the detector's device.
+
+    batch_idx: (objects,), ascending. cls: (objects, 1). bboxes: (objects, 4), centre, width and height
+    as shares of the square. For a segment model also masks: (images, side, side), where 0 is background
+    and n the image's n-th object, smaller objects over larger ones, and side the square's by mask_ratio;
+    and sem_masks: (images, side, side), each pixel's class where `masks` is not 0.
+
+    The objects of a segment model's image are sorted by the area of their masks, the largest first.
+    Raises ValueError for an object that the model has no class for, whose box is not finite, or whose
+    mask is of another size than the image.
+    """
+    kept = [[target for target in objects if not target.is_crowd] for objects in targets]
+    maps = []
+    if detector.task == "segment":
+        ratio = int(detector.loss_settings["mask_ratio"])
+        for i, (objects, frame) in enumerate(zip(kept, frames, strict=True)):
+            masks = [_in_square(target, frame, ratio) for target in objects]
+            order = sorted(range(len(masks)), key=lambda n: -int(masks[n].sum()))
+            kept[i] = [objects[n] for n in order]
+            maps.append(_overlapped([masks[n] for n in order], frame.size // ratio))
+    boxes = [_boxes(objects, frame) for objects, frame in zip(kept, frames, strict=True)]
+    classes = [_classes(objects, len(detector.classes)) for objects in kept]
+    counts = [len(objects) for objects in kept]
+    batch = {
+        "batch_idx": np.repeat(np.arange(len(kept)), counts).astype(np.float32),
+        "cls": np.concatenate([np.zeros((0, 1)), *classes]).astype(np.float32),
+        "bboxes": np.concatenate([np.zeros((0, 4)), *boxes]).astype(np.float32),
+    }
+    if detector.task == "segment":
+        batch["masks"] = np.stack(maps)
+        batch["sem_masks"] = np.stack(
+            [
+                np.concatenate([[0.0], of_image.ravel()])[labels].astype(np.float32)
+                for labels, of_image in zip(maps, classes, strict=True)
+            ]
+        )
+    return {name: torch.from_numpy(values).to(detector.device) for name, values in batch.items()}
+
+
+def _boxes(objects: Sequence[Target], frame: Frame) -> npt.NDArray[np.float64]:
+    """(objects, 4): centre, width and height as shares of the square."""
+    corners = frame.to_square([target.box for target in objects])
+    if not np.isfinite(corners).all():
+        raise ValueError("a box that is not finite is no target")
+    centres = (corners[:, :2] + corners[:, 2:]) / 2
+    return np.concatenate([centres, corners[:, 2:] - corners[:, :2]], 1) / frame.size
+
+
+def _classes(objects: Sequence[Target], n_classes: int) -> npt.NDArray[np.float64]:
+    """(objects, 1)"""
+    for target in objects:
+        if not 0 <= target.class_index < n_classes:
+            raise ValueError(
+                f"the model's classes are 0 to {n_classes - 1}, and {target.class_index} is none of them"
+            )
+    return np.array([[target.class_index] for target in objects], np.float64).reshape(-1, 1)
+
+
+def _in_square(target: Target, frame: Frame, ratio: int) -> Mask:
+    """The object's mask, 0 or 1, in the square made smaller by the ratio; empty without a mask."""
+    square = np.zeros((frame.size, frame.size), np.uint8)
+    if target.polygons:
+        for part in target.polygons:
+            outline = _outline(frame.points_to_square(np.reshape(part, (-1, 2))))
+            # Each part by itself: filled together, parts that overlap would cancel each other out.
+            cv2.fillPoly(square, [outline], color=(1,))
+    elif target.mask is not None:
+        if tuple(target.mask["size"]) != (frame.height, frame.width):
+            raise ValueError(
+                f"the mask is of {target.mask['size']} (height, width), and its image of"
+                f" {[frame.height, frame.width]}"
+            )
+        across, down = frame.scaled_size
+        scaled = cv2.resize(coco_rle.decode(target.mask), (across, down))
+        square[frame.top : frame.top + down, frame.left : frame.left + across] = scaled
+    side = frame.size // ratio
+    return np.asarray(cv2.resize(square, (side, side)), np.uint8)
+
+
+def _outline(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    """The closed outline (n, 2) with points between its corners, all cut off to whole pixels.
+
+    The points in between matter: cutting them off moves an outline otherwise than cutting off its
+    corners alone. Their number and places are those of ultralytics' resample_segments.
+    """
+    n_points = max(_OUTLINE_POINTS, len(points) + 1)
+    closed = np.concatenate([points, points[:1]])
+    corners = np.arange(len(closed))
+    places = np.linspace(0, len(closed) - 1, n_points - len(closed))
+    places = np.insert(places, np.searchsorted(places, corners), corners)
+    sampled = [np.interp(places, corners, closed[:, axis]) for axis in (0, 1)]
+    return np.stack(sampled, 1).astype(np.float32).astype(np.int32)
+
+
+def _overlapped(masks: Sequence[Mask], side: int) -> npt.NDArray[np.int32]:
+    """(side, side): the number, from 1, of the last mask that covers a pixel; 0 where none does."""
+    together = np.zeros((side, side), np.int32)
+    for number, mask in enumerate(masks, 1):
+        together[mask > 0] = number
+    return together
