@@ -16,6 +16,10 @@ COMMANDS = {
     ),
     "ingest": ("nearsql.pipeline.commands.ingest", "Bring images or texts into a collection."),
     "embed": ("nearsql.pipeline.commands.embed", "Give every item a vector in a space."),
+    "detect": (
+        "nearsql.pipeline.commands.detect",
+        "Run a YOLO detector: predictions, losses, metrics, features.",
+    ),
     "cluster": (
         "nearsql.pipeline.commands.cluster",
         "Find the groups of each space, noise included.",
