@@ -6,10 +6,12 @@ Work to do is a query: the items that have no vector in the space yet. Each batc
 transaction, so that a killed run loses at most the batch under way and the next one does the rest.
 """
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import Any
 
 from nearsql.pipeline import images
 from nearsql.pipeline.console import UserError, progress, say
@@ -19,18 +21,24 @@ from nearsql.pipeline.embed_spaces import (
     create_space,
     find_target,
     load_encoder,
+    move_checkpoint,
     read_model,
     save_model,
 )
 from nearsql.pipeline.encode_items import Encoded, encode_items
-from nearsql.pipeline.encoders import Encoder, check_options, find_module
+from nearsql.pipeline.encoders import (
+    DEFAULTS,
+    Encoder,
+    Option,
+    check_device,
+    check_options,
+    find_module,
+)
 from nearsql.pipeline.item_contents import Items
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.runs import Run, RunInput, hash_rows, immediate, run
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
-
-BATCH_SIZE = 256
 
 # Shorter work needs no forecast.
 _SECONDS_WORTH_SAYING = 5.0
@@ -42,12 +50,14 @@ class EmbedResult:
 
     counts: vectors written and errors, in this run; already: items that had a vector before;
     left_out: items that the model could do nothing with in an earlier run, and that were not retried.
+    timings: milliseconds of the steps, as the run has them: waiting for items, model, write.
     """
 
     run_id: int | None
     space: str
     dimensions: int
     counts: dict[str, int | float] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
 
 
 def embed(
@@ -56,7 +66,9 @@ def embed(
     *,
     collection: str | None = None,
     space: str | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    device: str = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
     size: int | None = None,
     dimensions: int | None = None,
     max_features: int | None = None,
@@ -65,17 +77,29 @@ def embed(
 ) -> EmbedResult:
     """Gives every item of the model's kind a vector in a space, which is made when it is not there.
 
-    model: a name in `encoders.MODULES`. collection: default, all. space: default, the model's name,
-    behind that of the collection if one is given. size (pixels), dimensions, max_features and seed
-    (tfidf) are the models' options; one that is None takes the space's own, or the model's default.
+    model: a name in `encoders.MODULES`, with a network's behind a colon where there are several, as in
+    `clip:ViT-B-32`. collection: default, all. space: default, the model's name, behind that of the
+    collection if one is given. batch_size: default, the model's own. device: auto, cpu, cuda or mps.
+    checkpoint (clip, dino, timm), size (pixels, dino, timm), dimensions, max_features and seed (tfidf)
+    are the models' options; one that is None takes the space's own, or the model's default.
 
     An item that cannot be read or encoded becomes an `item_errors` row. Content that the model can do
     nothing with is not tried again; a file that cannot be read is, by the next run. Raises UserError
     when there is nothing to embed, or the space was made in another way.
     """
+    model = DEFAULTS.get(model, model)
     module = find_module(model)
-    given = {"size": size, "dimensions": dimensions, "max_features": max_features, "seed": seed}
+    full_name = module.full_name(model)
+    given: dict[str, Option] = {
+        "checkpoint": None if checkpoint is None else os.fspath(checkpoint),
+        "size": size,
+        "dimensions": dimensions,
+        "max_features": max_features,
+        "seed": seed,
+    }
     asked = check_options(model, module, given)
+    check_device(model, module, device)
+    batch_size = module.BATCH_SIZE if batch_size is None else batch_size
     if batch_size < 1:
         raise UserError(f"the batch size must be at least 1, not {batch_size}")
     items = Items(db, module.KIND, collection)
@@ -88,26 +112,27 @@ def embed(
     started = time.perf_counter()
     if target is None:
         options = {**module.OPTIONS, **asked}
-        module.check(model, options)
+        module.check(options)
         if not quiet and module.KIND == "text":
             say(f"fitting {model} to {len(items):,} texts")
-        fitted = module.fit(model, space, options, items)
-        encoder = module.load(fitted)
+        fitted = module.fit(full_name, space, options, items)
+        encoder = load_encoder(module, fitted, device)
         model_id = save_model(db, fitted)
     else:
-        check_same(target, model, asked)
+        target = _as_asked(db, target, full_name, asked)
         counts |= _counts_before(db, items, collection, target, len(item_ids))
         if not item_ids:
             return EmbedResult(None, space, target.dimensions, counts)
         fitted, model_id = target.model, target.model_id
-        encoder = target.load(module)
+        encoder = target.load(module, device)
     fit_ms = (time.perf_counter() - started) * 1000
     parameters = {
-        "model": model,
+        "model": full_name,
         "space": space,
         "collection": collection,
         "batch_size": batch_size,
         "model_parameters": fitted.parameters,
+        "computation": dict(encoder.computation),
     }
     with run(
         db,
@@ -117,6 +142,7 @@ def embed(
         model_id=model_id,
         inputs=[RunInput("collection", name, rows=n) for name, n in items.by_collection().items()],
         packages=module.PACKAGES,
+        device=encoder.device,
     ) as current:
         current.counts.update(counts)
         current.timings["fit" if target is None else "load"] = round(fit_ms, 3)
@@ -131,7 +157,26 @@ def embed(
                 (current.id, target.space_id),
             )
         )
-    return EmbedResult(current.id, space, target.dimensions, current.counts)
+    return EmbedResult(current.id, space, target.dimensions, current.counts, current.timings)
+
+
+def _as_asked(
+    db: dbapi.Connection, target: Target, full_name: str, asked: Mapping[str, Option]
+) -> Target:
+    """The space, if it was made as is asked now; its checkpoint lies where it is said to lie.
+
+    Raises UserError when it was made in another way.
+    """
+    options: dict[str, Any] = dict(asked)
+    path = options.pop("checkpoint", None)
+    if path is None:
+        check_same(target, full_name, options)
+        return target
+    from nearsql.pipeline.encoders.checkpoints import find_checkpoint
+
+    checkpoint = find_checkpoint(path)
+    check_same(target, full_name, {**options, "checkpoint_sha256": checkpoint.sha256})
+    return move_checkpoint(db, target, checkpoint.as_parameter())
 
 
 def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
@@ -139,7 +184,9 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
     assert recorded.model_id is not None  # embed runs have one
     try:
         module = find_module(recorded.parameters["model"])
-        encoder = load_encoder(module, read_model(db, recorded.model_id))
+        # On the same kind of device: another one gives other last bits.
+        device = recorded.parameters.get("computation", {}).get("device", "cpu")
+        encoder = load_encoder(module, read_model(db, recorded.model_id), device)
     except UserError as error:
         raise CannotReplay(f"run {recorded.id}: {error}") from error
     ids = [
@@ -215,7 +262,7 @@ def _fill(
     if not quiet:
         size = 4 * target.dimensions * len(item_ids)
         say(f"embedding {len(item_ids):,} {kind}s: {_bytes(size)} of vectors")
-    batches = encode_items(current.db, encoder, item_ids, kind, batch_size)
+    batches = encode_items(current.db, encoder, item_ids, kind, batch_size, current.timed)
     started = time.perf_counter()
     first = next(batches, [])
     _write(current, target, first)

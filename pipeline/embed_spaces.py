@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.encoders import Encoder, EncoderModule, Model
@@ -22,9 +23,9 @@ class Target:
     model_id: int
     model: Model
 
-    def load(self, module: EncoderModule) -> Encoder:
+    def load(self, module: EncoderModule, device: str) -> Encoder:
         """The model's encoder. Raises UserError when it does not measure as the space says."""
-        encoder = load_encoder(module, self.model)
+        encoder = load_encoder(module, self.model, device)
         if (encoder.dimensions, encoder.metric) != (self.dimensions, self.metric):
             raise UserError(
                 f"the space {self.name!r} has {self.dimensions} dimensions and the metric"
@@ -34,10 +35,10 @@ class Target:
         return encoder
 
 
-def load_encoder(module: EncoderModule, model: Model) -> Encoder:
+def load_encoder(module: EncoderModule, model: Model, device: str) -> Encoder:
     """The encoder of a model that the database kept. Raises UserError when it is damaged."""
     try:
-        return module.load(model)
+        return module.load(model, device)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"the model {model.name!r} cannot be loaded: {error}") from error
 
@@ -59,26 +60,37 @@ def find_target(db: dbapi.Connection, space: str) -> Target | None:
 
 def read_model(db: dbapi.Connection, model_id: int) -> Model:
     """The model of that id, with what it learned."""
-    name, family, parameters = db.execute(
-        "select name, family, parameters_json from models where id = ?", (model_id,)
+    name, family, parameters, checkpoint_sha256, licence = db.execute(
+        "select name, family, parameters_json, checkpoint_sha256, licence from models where id = ?",
+        (model_id,),
     ).fetchone()
-    return Model(name, family, json.loads(parameters), load_arrays(db, model_id))
+    arrays = load_arrays(db, model_id)
+    return Model(name, family, json.loads(parameters), arrays, checkpoint_sha256, licence)
 
 
-def check_same(target: Target, model: str, asked: Mapping[str, int]) -> None:
+def check_same(target: Target, model: str, asked: Mapping[str, Any]) -> None:
     """Raises UserError, naming what differs, when the space was made in another way than is asked now.
 
-    Options that are not asked for follow the space.
+    model: its full name. asked: options, and `checkpoint_sha256` when a checkpoint is given. What is
+    not asked for follows the space.
     """
     made_by = target.model.parameters.get("model")
     if made_by != model:
+        shown = target.model.name if target.model.checkpoint_sha256 is None else made_by
         raise UserError(
-            f"the space {target.name!r} was made by {target.model.name}, not by {model}:"
+            f"the space {target.name!r} was made by {shown}, not by {model}:"
             " give another name with --space"
         )
     options = target.model.parameters.get("options", {})
     for option, value in asked.items():
-        if options.get(option) != value:
+        if option == "checkpoint_sha256":
+            if value != target.model.checkpoint_sha256:
+                raise UserError(
+                    f"the space {target.name!r} was made with another checkpoint (SHA-256"
+                    f" {str(target.model.checkpoint_sha256)[:12]}..., and this one's is"
+                    f" {value[:12]}...): give another name with --space"
+                )
+        elif options.get(option) != value:
             flag = "--" + option.replace("_", "-")
             raise UserError(
                 f"the space {target.name!r} was made with {flag} {options.get(option)}, not {value}:"
@@ -90,29 +102,67 @@ def save_model(db: dbapi.Connection, model: Model) -> int:
     """Writes a model with its arrays, and gives its id.
 
     A model that learned nothing is the same in every space, and is written once. One that was fitted
-    gets a name of its own, since the older fits of that name still explain the runs they made.
+    gets a name of its own, since the older fits of that name still explain the runs they made; so does
+    one with another checkpoint.
     """
-    find = "select id, parameters_json from models where name = ?"
+    find = "select id, parameters_json, checkpoint_sha256 from models where name = ?"
     with immediate(db):
         name, number = model.name, 1
         while (row := db.execute(find, (name,)).fetchone()) is not None:
-            model_id, parameters = row
+            model_id, parameters, sha256 = row
             if not model.arrays:
-                if json.loads(parameters) != model.parameters:
+                there = json.loads(parameters)
+                if sha256 == model.checkpoint_sha256 and _same(there, model.parameters):
+                    _move_checkpoint(db, model_id, there, model.parameters)
+                    return int(model_id)
+                if model.checkpoint_sha256 is None:
                     raise UserError(
                         f"this database has another model called {name!r}, with the parameters"
                         f" {parameters}"
                     )
-                return int(model_id)
             number += 1
             name = f"{model.name}#{number}"
         new_id = db.execute(
-            "insert into models (name, family, parameters_json) values (?, ?, ?)",
-            (name, model.family, json.dumps(model.parameters, sort_keys=True)),
+            "insert into models (name, family, checkpoint_sha256, licence, parameters_json)"
+            " values (?, ?, ?, ?, ?)",
+            (
+                name,
+                model.family,
+                model.checkpoint_sha256,
+                model.licence,
+                json.dumps(model.parameters, sort_keys=True),
+            ),
         ).lastrowid
         assert new_id is not None
         save_arrays(db, new_id, model.arrays)
     return new_id
+
+
+def move_checkpoint(db: dbapi.Connection, target: Target, checkpoint: Mapping[str, Any]) -> Target:
+    """Records where the space's checkpoint lies now: a file with the same bytes as before."""
+    parameters = {**target.model.parameters, "checkpoint": checkpoint}
+    with immediate(db):
+        _move_checkpoint(db, target.model_id, target.model.parameters, parameters)
+    return replace(target, model=replace(target.model, parameters=parameters))
+
+
+def _same(there: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Whether two models' parameters are the same, wherever their checkpoint lies."""
+    there, parameters = dict(there), dict(parameters)
+    if "checkpoint" in parameters:
+        there.pop("checkpoint", None)
+        parameters.pop("checkpoint")
+    return there == parameters
+
+
+def _move_checkpoint(
+    db: dbapi.Connection, model_id: int, there: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> None:
+    if there.get("checkpoint") != parameters.get("checkpoint"):
+        db.execute(
+            "update models set parameters_json = ? where id = ?",
+            (json.dumps(parameters, sort_keys=True), model_id),
+        )
 
 
 def create_space(run: Run, space: str, model_id: int, model: Model, encoder: Encoder) -> Target:

@@ -3,7 +3,8 @@
 Nothing here writes. A run writes what comes out, and a replay hashes it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -13,8 +14,14 @@ import numpy as np
 
 from nearsql.pipeline.ahead import map_ahead
 from nearsql.pipeline.encoders import CannotEncode, Encoder
+from nearsql.pipeline.halving import in_halves
 from nearsql.pipeline.item_contents import CannotRead, Item, read_items
 from nearsql.udfs import dbapi
+
+# At least so many items are prepared ahead, or a whole batch, up to what memory should hold.
+_AHEAD, _MOST_AHEAD = 32, 64
+
+Timed = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +44,33 @@ class _Prepared:
     problem: str | None = None
 
 
+def _untimed(_: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 def encode_items(
-    db: dbapi.Connection, encoder: Encoder, item_ids: Sequence[int], kind: str, batch_size: int
+    db: dbapi.Connection,
+    encoder: Encoder,
+    item_ids: Sequence[int],
+    kind: str,
+    batch_size: int,
+    timed: Timed = _untimed,
 ) -> Iterator[list[Encoded]]:
     """The items encoded, a batch of at most batch_size at a time, in the order of the ids.
 
     item_ids: ascending. The database is read in the caller's thread only; no transaction stays open.
+    timed: told how long the steps take: `wait`, for items to be read and prepared, and `model`.
     """
-    prepared = map_ahead(partial(_prepare, encoder), read_items(db, item_ids, kind))
-    while batch := list(islice(prepared, batch_size)):
-        yield _encode(encoder, batch)
+    ahead = min(max(batch_size, _AHEAD), _MOST_AHEAD)
+    prepared = map_ahead(partial(_prepare, encoder), read_items(db, item_ids, kind), ahead=ahead)
+    while True:
+        with timed("wait"):
+            batch = list(islice(prepared, batch_size))
+        if not batch:
+            return
+        with timed("model"):
+            encoded = _encode(encoder, batch)
+        yield encoded
 
 
 def _prepare(encoder: Encoder, item: Item) -> _Prepared:
@@ -61,7 +85,7 @@ def _prepare(encoder: Encoder, item: Item) -> _Prepared:
 def _encode(encoder: Encoder, batch: list[_Prepared]) -> list[Encoded]:
     """The batch encoded; items that could not be prepared keep their problem."""
     ready = [item for item in batch if item.problem is None]
-    vectors = iter(_vectors(encoder, ready) if ready else ())
+    vectors = iter(in_halves(partial(_vectors, encoder), ready) if ready else ())
     encoded = []
     for item in batch:
         if item.problem is not None:
@@ -75,20 +99,14 @@ def _encode(encoder: Encoder, batch: list[_Prepared]) -> list[Encoded]:
     return encoded
 
 
-def _vectors(encoder: Encoder, ready: list[_Prepared]) -> list[tuple[bytes, str | None]]:
-    """Each item's vector and problem. A batch that does not fit in memory is tried in halves."""
-    try:
-        columns = encoder(
-            {
-                "item_id": [item.item_id for item in ready],
-                "prepared": [item.value for item in ready],
-            }
-        )
-    except MemoryError:
-        if len(ready) == 1:
-            raise
-        half = len(ready) // 2
-        return _vectors(encoder, ready[:half]) + _vectors(encoder, ready[half:])
+def _vectors(encoder: Encoder, ready: Sequence[_Prepared]) -> list[tuple[bytes, str | None]]:
+    """Each item's vector and problem."""
+    columns = encoder(
+        {
+            "item_id": [item.item_id for item in ready],
+            "prepared": [item.value for item in ready],
+        }
+    )
     vectors = np.ascontiguousarray(columns["vector"], dtype="<f4")
     if vectors.shape != (len(ready), encoder.dimensions):
         raise ValueError(

@@ -1,5 +1,6 @@
 """`nearsql embed`: a vector for every item, in a space."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
@@ -12,23 +13,49 @@ from nearsql.udfs.connection import open_database
 
 @click.command("embed")
 @click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--model", required=True, help="pixels (images) or tfidf (texts).")
+@click.option(
+    "--model",
+    required=True,
+    help="pixels, clip:NAME[/TAG], dino:NAME or timm:NAME (images); tfidf (texts).",
+)
 @click.option("--collection", metavar="NAME", help="Only the items of this one.")
 @click.option(
     "--space", metavar="NAME", help="Default: COLLECTION/MODEL, or MODEL without a collection."
 )
-@click.option("--size", type=int, help="pixels: width and height that images are scaled to; 16.")
+@click.option(
+    "--checkpoint",
+    metavar="PATH",
+    help="clip, dino, timm: a local file of weights; without it they come from the hub.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="clip, dino, timm: auto, cpu, cuda or mps.",
+)
+@click.option(
+    "--size",
+    type=int,
+    help="Width and height that images are scaled to. pixels: 16; dino, timm: the model's own.",
+)
 @click.option("--dimensions", type=int, help="tfidf: at most that many; 128.")
 @click.option("--max-features", type=int, help="tfidf: the most frequent words to keep; 20000.")
 @click.option("--seed", type=int, help="tfidf: of the randomised decomposition; 0.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Default: 256; clip, dino and timm: 32."
+)
 def command(file: str, model: str, **options: Any) -> None:
     """Give every image or text of FILE a vector in a space, which is made when it is not there.
 
     Only items without a vector are encoded, so that an interrupted run is finished by running it
     again, and new items are measured with the same ruler as the old ones.
 
+    The weights of clip, dino and timm are read as tensors and nothing else; their hash is recorded,
+    and a space keeps to the weights it was made with.
+
     \b
+      nearsql embed photos.db --model clip:ViT-B-32
+      nearsql embed photos.db --model dino --checkpoint dinov2_vits14.safetensors --size 224
       nearsql embed photos.db --model pixels --collection birds
       nearsql embed reviews.db --model tfidf --dimensions 64
     """
@@ -51,9 +78,22 @@ def command(file: str, model: str, **options: Any) -> None:
                 title += " that the model can do anything with"
             summary(title, facts, next_step=next_step)
             return
+        facts["besides the model"] = besides_the_model(result.timings)
         show_problems(db, file, result.run_id)
         summary(
             f"run {result.run_id}: the space {result.space!r} has {result.dimensions} dimensions",
             facts,
             next_step=next_step,
         )
+
+
+def besides_the_model(timings: Mapping[str, float]) -> str:
+    """How much of the time went into what is not the model: `12% of 40 s (waiting 9%, writing 3%)`."""
+    wait, model, write = (timings.get(step, 0.0) for step in ("wait", "model", "write"))
+    total = wait + model + write
+    if total <= 0:
+        return "none"
+    return (
+        f"{(wait + write) / total:.0%} of {total / 1000:,.1f} s"
+        f" (waiting for items {wait / total:.0%}, writing {write / total:.0%})"
+    )

@@ -20,11 +20,23 @@ from nearsql.udfs.spaces import Metric
 Kind = Literal["image", "text"]
 Vectors = npt.NDArray[np.float32]
 
+# A model's option as it is asked for; None is the model's own.
+Option = int | str | None
+
 # A model's name up to its colon -> the module that has it.
 MODULES = {
+    "clip": "nearsql.pipeline.encoders.clip",
+    "dino": "nearsql.pipeline.encoders.timm_models",
     "pixels": "nearsql.pipeline.encoders.pixels",
     "tfidf": "nearsql.pipeline.encoders.tfidf",
+    "timm": "nearsql.pipeline.encoders.timm_models",
 }
+
+# What a bare family name stands for.
+DEFAULTS = {"clip": "clip:ViT-B-32", "dino": "dino:vit_small_patch14_dinov2.lvd142m"}
+
+# The libraries of nearsql[vision], by the names they are imported by.
+_VISION = ("torch", "torchvision", "open_clip", "timm", "safetensors", "huggingface_hub")
 
 
 class Batch(TypedDict):
@@ -54,6 +66,8 @@ class Encoder(Protocol):
 
     dimensions: int
     metric: Metric
+    device: str  # what it computes on, in words
+    computation: Mapping[str, Any]  # what the vectors depend on besides the model, as JSON values
 
     def prepare(self, content: bytes | str) -> Any:
         """One image's bytes, or one text, made ready for a batch; called in several threads at once.
@@ -62,22 +76,26 @@ class Encoder(Protocol):
         """
 
     def __call__(self, batch: Batch) -> Columns:
-        """The vectors of a batch. Raises MemoryError when a smaller batch may succeed."""
+        """The vectors of a batch. Out of memory (`halving`) means that a smaller batch may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model as the database keeps it, in `models` and `model_arrays`.
 
-    parameters: all that the vectors depend on, with `options` as they were asked for: an option's
-    effective value (dimensions that a small corpus does not allow) may differ. arrays: what was
-    learned, by name; a model without any is the same wherever its name and parameters are.
+    parameters: all that the vectors depend on, with `model` its full name, and `options` as they were
+    asked for: an option's effective value (dimensions that a small corpus does not allow) may differ.
+    arrays: what was learned, by name; a model without any is the same wherever its name, parameters
+    and checkpoint are. A model with weights of its own names their file in the parameters as
+    `checkpoint` (`path`, `bytes`): the path may change, the SHA-256 may not.
     """
 
     name: str
     family: str
     parameters: Mapping[str, Any]
     arrays: Mapping[str, bytes] = field(default_factory=dict)
+    checkpoint_sha256: str | None = None
+    licence: str | None = None
 
 
 class Corpus(Protocol):
@@ -93,19 +111,42 @@ class EncoderModule(Protocol):
     """What a module in MODULES offers."""
 
     KIND: Kind
-    FAMILY: str
     # Names and defaults of the options that `fit` takes; `nearsql embed` offers the same names.
-    OPTIONS: Mapping[str, int]
+    OPTIONS: Mapping[str, Option]
+    DEVICES: Sequence[str]  # those it can compute on, and `auto`
+    BATCH_SIZE: int  # unless another one is asked for
     PACKAGES: Sequence[str]  # the installed distributions that the vectors depend on
 
-    def check(self, name: str, options: Mapping[str, int]) -> None:
-        """Raises UserError when the name or an option's value does not do."""
+    def full_name(self, name: str) -> str:
+        """The name with what it leaves out. Raises UserError when there is no such model."""
 
-    def fit(self, name: str, space: str, options: Mapping[str, int], corpus: Corpus) -> Model:
-        """The model for a new space. Raises UserError when the corpus does not do."""
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raises UserError when an option's value does not do."""
 
-    def load(self, model: Model) -> Encoder:
-        """The encoder of a model that `fit` made, perhaps long ago. Raises ValueError."""
+    def fit(self, name: str, space: str, options: Mapping[str, Any], corpus: Corpus) -> Model:
+        """The model for a new space, by its full name. Raises UserError when the corpus does not do."""
+
+    def load(self, model: Model, device: str = "auto") -> Encoder:
+        """The encoder of a model that `fit` made, perhaps long ago; device: one of DEVICES.
+
+        Raises UserError or ValueError.
+        """
+
+
+class TextTower(Protocol):
+    """What turns a text into a vector of a space, whatever the space's items are."""
+
+    dimensions: int
+
+    def embed(self, text: str) -> Vectors:
+        """The vector of one text, float32 (dimensions,). Raises CannotEncode. In any thread."""
+
+
+class TextModule(Protocol):
+    """What a module in MODULES offers besides, when texts have a place in its spaces."""
+
+    def load_text_tower(self, model: Model) -> TextTower:
+        """The text side of a model that `fit` made. Raises UserError or ValueError."""
 
 
 def find_module(name: str) -> EncoderModule:
@@ -114,16 +155,31 @@ def find_module(name: str) -> EncoderModule:
     if module is None:
         there_are = ", ".join(sorted(MODULES))
         raise UserError(f"there is no model {name!r}: the models are {there_are}")
-    return cast(EncoderModule, importlib.import_module(module))
+    try:
+        return cast(EncoderModule, importlib.import_module(module))
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] not in _VISION:
+            raise
+        raise UserError(
+            f"{name} needs {error.name}, which is not installed: pip install 'nearsql[vision]'"
+        ) from error
+
+
+def check_device(name: str, module: EncoderModule, device: str) -> None:
+    """Raises UserError for a device that the model cannot compute on."""
+    if device.partition(":")[0] not in module.DEVICES:
+        raise UserError(
+            f"{name} does not compute on {device!r}: --device is {', '.join(module.DEVICES)}"
+        )
 
 
 def check_options(
-    name: str, module: EncoderModule, given: Mapping[str, int | None]
-) -> dict[str, int]:
+    name: str, module: EncoderModule, given: Mapping[str, Option]
+) -> dict[str, Option]:
     """The options that were really given. Raises UserError for one that the model does not have."""
     options = {option: value for option, value in given.items() if value is not None}
     for option in options:
         if option not in module.OPTIONS:
-            has = ", ".join("--" + o.replace("_", "-") for o in module.OPTIONS)
-            raise UserError(f"{name} has no --{option.replace('_', '-')}: it has {has}")
+            names = ", ".join("--" + has.replace("_", "-") for has in module.OPTIONS)
+            raise UserError(f"{name} has no --{option.replace('_', '-')}: it has {names}")
     return options

@@ -4,6 +4,7 @@ Good for images that are alike in layout, such as scanned digits, and for findin
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,29 +16,35 @@ from nearsql.pipeline.encoders import Batch, CannotEncode, Columns, Corpus, Kind
 from nearsql.udfs.spaces import Metric
 
 KIND: Kind = "image"
-FAMILY = "pixels"
 OPTIONS = {"size": 16}
+DEVICES = ("auto", "cpu")
+BATCH_SIZE = 256
 PACKAGES = ("pillow",)
 
 # 256 x 256 grey values: beyond that a vector says no more and takes a quarter of a megabyte.
 LARGEST_SIZE = 256
 
 
-def check(name: str, options: Mapping[str, int]) -> None:
-    """Raises UserError for a size that makes no sense."""
+def full_name(name: str) -> str:
+    """`pixels`, or UserError."""
     if name != "pixels":
         raise UserError(f"there is no model {name!r}: it is called pixels, and its size is --size")
+    return name
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raises UserError for a size that makes no sense."""
     if not 1 <= options["size"] <= LARGEST_SIZE:
         raise UserError(f"--size must be from 1 to {LARGEST_SIZE}, not {options['size']}")
 
 
-def fit(name: str, space: str, options: Mapping[str, int], corpus: Corpus) -> Model:
+def fit(name: str, space: str, options: Mapping[str, Any], corpus: Corpus) -> Model:
     """The model of this size; nothing is learned from the corpus."""
     parameters = {"model": "pixels", "options": dict(options), "mode": "L", "resampling": "box"}
-    return Model(f"pixels:{options['size']}", FAMILY, parameters)
+    return Model(f"pixels:{options['size']}", "pixels", parameters)
 
 
-def load(model: Model) -> "PixelsEncoder":
+def load(model: Model, device: str = "auto") -> "PixelsEncoder":
     """The encoder of the model's size."""
     return PixelsEncoder(int(model.parameters["options"]["size"]))
 
@@ -46,6 +53,8 @@ class PixelsEncoder:
     """Grey values from 0 to 1 of size x size pixels, row by row."""
 
     metric: Metric = "l2"
+    device = "cpu"
+    computation: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -7,19 +7,21 @@ weights, directions) is kept in the database, so that later texts are measured w
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.encoders import Batch, Columns, Corpus, Kind, Model
+from nearsql.pipeline.encoders import Batch, CannotEncode, Columns, Corpus, Kind, Model, Vectors
 from nearsql.pipeline.model_arrays import from_npy, to_npy
 from nearsql.udfs.spaces import Metric
 
 KIND: Kind = "text"
-FAMILY = "text"
 OPTIONS = {"dimensions": 128, "max_features": 20_000, "seed": 0}
+DEVICES = ("auto", "cpu")
+BATCH_SIZE = 256
 PACKAGES = ("scikit-learn", "scipy")
 
 # In a large collection a word of a single text links nothing and is mostly a misspelling; in a small
@@ -30,10 +32,15 @@ _LARGE_CORPUS = 1000
 _SMALLEST_SINGULAR_VALUE = 1e-5
 
 
-def check(name: str, options: Mapping[str, int]) -> None:
-    """Raises UserError for options that make no sense."""
+def full_name(name: str) -> str:
+    """`tfidf`, or UserError."""
     if name != "tfidf":
         raise UserError(f"there is no model {name!r}: it is called tfidf")
+    return name
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raises UserError for options that make no sense."""
     for option in ("dimensions", "max_features"):
         if options[option] < 1:
             raise UserError(
@@ -43,7 +50,7 @@ def check(name: str, options: Mapping[str, int]) -> None:
         raise UserError(f"--seed must be from 0 to {2**32 - 1}, not {options['seed']}")
 
 
-def fit(name: str, space: str, options: Mapping[str, int], corpus: Corpus) -> Model:
+def fit(name: str, space: str, options: Mapping[str, Any], corpus: Corpus) -> Model:
     """Learns vocabulary, word weights and directions from the corpus, which is read in a stream.
 
     Fewer dimensions come out than were asked for when the corpus has fewer texts or words; the
@@ -83,10 +90,10 @@ def fit(name: str, space: str, options: Mapping[str, int], corpus: Corpus) -> Mo
         "idf": to_npy(vectorizer.idf_.astype(np.float32)),
         "directions": to_npy(directions.astype(np.float32)),
     }
-    return Model(f"tfidf:{space}", FAMILY, parameters, arrays)
+    return Model(f"tfidf:{space}", "text", parameters, arrays)
 
 
-def load(model: Model) -> "TfidfEncoder":
+def load(model: Model, device: str = "auto") -> "TfidfEncoder":
     """The encoder from the arrays that `fit` left. Raises ValueError when they do not fit together."""
     words = json.loads(model.arrays["vocabulary"])
     idf = from_npy(model.arrays["idf"], dtype=np.float32, ndim=1)
@@ -96,10 +103,17 @@ def load(model: Model) -> "TfidfEncoder":
     return TfidfEncoder(words, idf, directions)
 
 
+def load_text_tower(model: Model) -> "TfidfEncoder":
+    """The same: texts are what it encodes."""
+    return load(model)
+
+
 class TfidfEncoder:
     """Unit vectors of texts: word weights, projected on the directions."""
 
     metric: Metric = "cosine"
+    device = "cpu"
+    computation: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -126,6 +140,14 @@ class TfidfEncoder:
         words_known = np.diff(counts.indptr)
         problems = [_problem(*pair) for pair in zip(words_known, lengths[:, 0], strict=True)]
         return {"item_id": batch["item_id"], "vector": vectors, "problem": problems}
+
+    def embed(self, text: str) -> Vectors:
+        """The vector of one text, as it would have as an item. Raises CannotEncode."""
+        columns = self({"item_id": [0], "prepared": [self.prepare(text)]})
+        (problem,) = columns["problem"]
+        if problem is not None:
+            raise CannotEncode(problem)
+        return columns["vector"][0]
 
 
 def _problem(words_known: int, length: float) -> str | None:

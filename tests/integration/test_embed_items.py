@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -292,7 +293,9 @@ def test_a_space_made_in_another_way_is_refused(db: dbapi.Connection, reviews: P
         ("pixels", {"space": "own"}, "not made by a model.*--space"),
         ("pixels", {"collection": "reviews"}, "'reviews' has no images.*'digits' .2 images."),
         ("pixels", {"collection": "nope"}, "'nope' has no images"),
-        ("clip", {}, "the models are pixels, tfidf"),
+        ("klip", {}, "the models are clip, dino, pixels, tfidf, timm"),
+        ("pixels", {"device": "cuda"}, "--device is auto, cpu"),
+        ("pixels", {"checkpoint": "x.pt"}, "no --checkpoint: it has --size"),
         ("pixels", {"dimensions": 3}, "no --dimensions"),
         ("pixels", {"size": 1000, "space": "u"}, "from 1 to 256"),
         ("pixels", {"batch_size": 0}, "at least 1"),
@@ -444,13 +447,14 @@ def test_the_command(tmp_path: Path) -> None:
     assert made.stdout == ""
     assert "embedding 3 images: 0.2 kB of vectors" in made.stderr
     assert "run 2: the space 'digits/pixels' has 16 dimensions" in made.stderr
+    assert re.search(r"besides the model  \d+% of [\d.]+ s \(waiting for items \d+%", made.stderr)
     assert f"next: nearsql sql {file} \"select * from knn('digits/pixels', 1, 10)\"" in made.stderr
     again = nearsql(file, "--model", "pixels", "--collection", "digits")
     assert again.returncode == 0
     assert "nothing to do: the space 'digits/pixels' has a vector of every item" in again.stderr
     for args, sentence in (
         ((tmp_path / "gone.db", "--model", "pixels"), "there is no file"),
-        ((file, "--model", "klip"), "there is no model 'klip': the models are pixels, tfidf"),
+        ((file, "--model", "klip"), "there is no model 'klip': the models are clip, dino"),
         ((file, "--model", "tfidf"), "this database has no texts"),
     ):
         refused = nearsql(*args)

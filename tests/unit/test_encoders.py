@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -130,6 +131,15 @@ def test_a_stored_tfidf_measures_as_before_one_text_at_a_time_or_all_at_once() -
     assert np.array_equal(together, np.array(alone))
 
 
+def test_a_text_that_is_no_item_gets_the_vector_it_would_have_as_one() -> None:
+    model = tfidf.fit("tfidf", "s", OPTIONS, Corpus(TEXTS))
+    tower = tfidf.load_text_tower(model)
+    together = encode(tfidf.load(model), TEXTS)["vector"]
+    assert np.array_equal(np.array([tower.embed(text) for text in TEXTS]), together)
+    with pytest.raises(CannotEncode, match="none of its words"):
+        tower.embed("xylophone")
+
+
 def test_tfidf_records_what_the_corpus_allowed() -> None:
     model = tfidf.fit("tfidf", "s", {**OPTIONS, "dimensions": 128}, Corpus([*TEXTS, *TEXTS]))
     assert model.parameters["options"]["dimensions"] == 128
@@ -185,13 +195,20 @@ def test_tfidf_of_texts_without_words() -> None:
 )
 def test_options_that_make_no_sense(module, options) -> None:
     with pytest.raises(UserError, match="must be"):
-        module.check(module.__name__.rpartition(".")[2], options)
+        module.check(options)
 
 
 def test_models_by_name() -> None:
     assert encoders.find_module("pixels") is pixels
-    with pytest.raises(UserError, match="the models are pixels, tfidf"):
-        encoders.find_module("clip")
+    with pytest.raises(UserError, match="the models are clip, dino, pixels, tfidf, timm"):
+        encoders.find_module("klip")
+    for module, name in ((pixels, "pixels"), (tfidf, "tfidf")):
+        assert module.full_name(name) == name
+        with pytest.raises(UserError, match=f"it is called {name}"):
+            module.full_name(f"{name}:x")
+    encoders.check_device("pixels", pixels, "auto")
+    with pytest.raises(UserError, match="does not compute on 'cuda': --device is auto, cpu"):
+        encoders.check_device("pixels", pixels, "cuda")
     with pytest.raises(UserError, match="no --dimensions: it has --size"):
         encoders.check_options("pixels", pixels, {"dimensions": 3, "size": None})
     assert encoders.check_options("pixels", pixels, {"dimensions": None, "size": 8}) == {"size": 8}
@@ -203,7 +220,19 @@ def test_every_model_follows_the_protocol() -> None:
         assert module.KIND in ("image", "text")
         assert module.OPTIONS
         assert module.PACKAGES
-        module.check(name, module.OPTIONS)
+        assert {"auto", "cpu"} <= set(module.DEVICES)
+        assert module.BATCH_SIZE > 0
+        module.check(module.OPTIONS)
+
+
+def test_a_library_that_is_not_installed_is_a_sentence(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "nearsql.pipeline.encoders.clip", None)
+    with pytest.raises(ModuleNotFoundError):  # nobody's fault but ours
+        encoders.find_module("clip")
+    monkeypatch.delitem(sys.modules, "nearsql.pipeline.encoders.clip")
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(UserError, match=r"needs open_clip.*pip install 'nearsql\[vision\]'"):
+        encoders.find_module("clip:ViT-B-32")
 
 
 @given(arrays(np.float32, st.tuples(st.integers(0, 3), st.integers(1, 4))))
