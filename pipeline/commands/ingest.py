@@ -1,9 +1,9 @@
 """`nearsql ingest`: images or texts into a collection."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,12 @@ from nearsql.pipeline.console import UserError, say, summary
 from nearsql.pipeline.ingest.tables import FORMATS
 from nearsql.udfs import connection, dbapi
 
+if TYPE_CHECKING:
+    from nearsql.pipeline.annotations import Labels
+    from nearsql.pipeline.ingest import IngestResult
+
 _ONLY_FOR_TABLES = ("text", "sequence", "format", "delimiter", "encoding")
+_ONLY_FOR_ANNOTATIONS = ("labels", "classes", "split")
 _PROBLEMS_SHOWN = 5
 
 
@@ -28,6 +33,27 @@ _PROBLEMS_SHOWN = 5
     " in. Table: the column with the labels.",
 )
 @click.option("--store", is_flag=True, help="Folder: keep the images' bytes in FILE, too.")
+@click.option(
+    "--annotations",
+    type=click.Choice(["yolo", "coco"]),
+    help="Folder: bring the boxes, outlines and classes of its images, too: YOLO label files, or a"
+    " COCO file. See docs/annotations.md.",
+)
+@click.option(
+    "--labels",
+    metavar="PATH",
+    help="Annotations: the folder of YOLO label files, or the COCO file. Default: looked for in SOURCE.",
+)
+@click.option(
+    "--classes",
+    metavar="PATH",
+    help="Annotations: the names of YOLO classes: a data.yaml, or a file with one name a line.",
+)
+@click.option(
+    "--split",
+    metavar="NAME",
+    help="Annotations: the split of all these images. Default: what the labels or folders say.",
+)
 @click.option("--text", metavar="COLUMN", help="Table: the column with the texts.")
 @click.option("--sequence", metavar="COLUMN", help="Table: the column with sequence numbers.")
 @click.option(
@@ -38,11 +64,12 @@ _PROBLEMS_SHOWN = 5
 def command(file: str, source: str, **options: Any) -> None:
     """Bring images or texts into a collection of FILE, which is made when it is not there.
 
-    SOURCE is a folder of images, or a table of texts: CSV, TSV, JSON lines, JSON, or - for standard
+    SOURCE is a folder of images, with or without annotations, or a table of texts: CSV, TSV, JSON lines, JSON, or - for standard
     input. Running it again adds only what is new; nothing is ever written to SOURCE.
 
     \b
       nearsql ingest photos.db birds/ --label species
+      nearsql ingest street.db coco128/ --annotations yolo --classes coco128.yaml
       nearsql ingest reviews.db reviews.csv --text body --label stars
       zcat log.jsonl.gz | nearsql ingest log.db - --format jsonl --text message --collection log
     """
@@ -60,7 +87,25 @@ def _ingest_folder(file: str, source: str, options: dict[str, Any]) -> None:
     for name in _ONLY_FOR_TABLES:
         if options[name] is not None:
             raise UserError(f"--{name} is for tables, and {source} is a folder: leave it out")
-    with _created(file) as db:
+    _refuse_without_annotations(options)
+    with ExitStack() as stack:
+        labels = None
+        if options["annotations"] is not None:
+            from nearsql.pipeline.annotations import open_labels
+
+            # Before anything is written: labels that are not there are better missed at once.
+            labels = stack.enter_context(
+                closing(
+                    open_labels(
+                        options["annotations"],
+                        source,
+                        labels=options["labels"],
+                        classes=options["classes"],
+                        split=options["split"],
+                    )
+                )
+            )
+        db = stack.enter_context(_created(file))
         result = ingest_images(
             db,
             source,
@@ -69,7 +114,38 @@ def _ingest_folder(file: str, source: str, options: dict[str, Any]) -> None:
             store=options["store"],
             quiet=False,
         )
-        _report(db, file, result.run_id, result.collection, result.counts, "pixels")
+        next_step = f"nearsql embed {file} --model pixels --collection {result.collection}"
+        if labels is None:
+            _report(db, file, result, next_step)
+        else:
+            _report(db, file, result, None)
+            _annotate(db, file, result.collection, labels)
+
+
+def _refuse_without_annotations(options: dict[str, Any]) -> None:
+    for name in _ONLY_FOR_ANNOTATIONS:
+        if options["annotations"] is None and options[name] is not None:
+            raise UserError(f"--{name} goes with --annotations yolo or --annotations coco")
+
+
+def _annotate(db: dbapi.Connection, file: str, collection: str, labels: "Labels") -> None:
+    """Brings the ground truth in and says how much of it there is."""
+    from nearsql.pipeline.annotations import annotate_with
+
+    result = annotate_with(db, collection, labels, quiet=False)
+    show_problems(db, file, result.run_id)
+    n_objects, n_outlines = db.execute(
+        "select count(*), count(mask_json) from annotations a join items i on i.id = a.item_id"
+        " where i.collection = ?",
+        (collection,),
+    ).fetchone()
+    weights = "yolov8n-seg.pt" if n_outlines else "yolov8n.pt"
+    summary(
+        f"run {result.run_id}: the collection {collection!r} has {n_objects:,} annotated"
+        f" object{'' if n_objects == 1 else 's'}, {n_outlines:,} with an outline",
+        _facts(result.counts, ("items", "annotated")),
+        next_step=f"nearsql detect {file} --weights {weights} --collection {collection}",
+    )
 
 
 def _ingest_table(file: str, source: str, options: dict[str, Any]) -> None:
@@ -78,6 +154,9 @@ def _ingest_table(file: str, source: str, options: dict[str, Any]) -> None:
 
     if Path(source).suffix.lower() in SUFFIXES:
         raise UserError(f"{source} is an image: give the folder that it lies in")
+    if options["annotations"] is not None:
+        raise UserError(f"--annotations is for folders of images, and {source} is a table")
+    _refuse_without_annotations(options)
     if options["store"]:
         raise UserError("--store is for folders of images; the texts of a table are always kept")
     if options["text"] is None:
@@ -98,7 +177,8 @@ def _ingest_table(file: str, source: str, options: dict[str, Any]) -> None:
             encoding=options["encoding"] or "utf-8",
             quiet=False,
         )
-        _report(db, file, result.run_id, result.collection, result.counts, "tfidf")
+        next_step = f"nearsql embed {file} --model tfidf --collection {result.collection}"
+        _report(db, file, result, next_step)
 
 
 @contextmanager
@@ -118,28 +198,23 @@ def _created(file: str) -> Iterator[dbapi.Connection]:
             Path(file).unlink()
 
 
-def _report(
-    db: dbapi.Connection,
-    file: str,
-    run_id: int,
-    collection: str,
-    counts: dict[str, int | float],
-    model: str,
-) -> None:
+def _report(db: dbapi.Connection, file: str, result: "IngestResult", next_step: str | None) -> None:
     """What came in and what did not, with the first few reasons, and what to do next."""
-    show_problems(db, file, run_id)
+    show_problems(db, file, result.run_id)
     (items,) = db.execute(
-        "select count(*) from items where collection = ?", (collection,)
+        "select count(*) from items where collection = ?", (result.collection,)
     ).fetchone()
-    facts = {
-        name.replace("_", " "): n for name, n in counts.items() if n or name in ("found", "new")
-    }
-    next_step = f"nearsql embed {file} --model {model} --collection {collection}" if items else None
     summary(
-        f"run {run_id}: the collection {collection!r} has {items:,} item{'' if items == 1 else 's'}",
-        facts,
-        next_step=next_step,
+        f"run {result.run_id}: the collection {result.collection!r} has {items:,}"
+        f" item{'' if items == 1 else 's'}",
+        _facts(result.counts, ("found", "new")),
+        next_step=next_step if items else None,
     )
+
+
+def _facts(counts: dict[str, int | float], always: tuple[str, ...]) -> dict[str, int | float]:
+    """The counts that say something, named in words."""
+    return {name.replace("_", " "): n for name, n in counts.items() if n or name in always}
 
 
 def show_problems(db: dbapi.Connection, file: str, run_id: int) -> None:

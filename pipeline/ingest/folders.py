@@ -47,7 +47,7 @@ def ingest_images(
     row (stage read or decode); other files and hidden ones are skipped. Raises UserError when the
     folder cannot be read.
     """
-    root = _root(folder)
+    root = resolved_folder(folder)
     collection = collection or root.name
     if not collection:
         raise UserError(f"{root} has no name to call the collection by: give --collection NAME")
@@ -116,7 +116,7 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
     if recorded.parameters["source_kind"] == "memory":
         raise CannotReplay(f"run {recorded.id} was given its images in memory: no file has them")
     try:
-        root = _root(recorded.parameters["source"])
+        root = resolved_folder(recorded.parameters["source"])
     except UserError as error:
         raise CannotReplay(f"run {recorded.id} read a folder that is gone: {error}") from error
     brought = dict(
@@ -148,7 +148,7 @@ def list_files(root: Path) -> Listing:
 
     def unreadable(error: OSError) -> None:
         message = f"the folder cannot be listed: {error.strerror}"
-        listing.problems.append(Problem(_uri(Path(error.filename)), "read", message))
+        listing.problems.append(Problem(uri_of(Path(error.filename)), "read", message))
 
     for parent, folders, names in os.walk(root, onerror=unreadable):
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
@@ -179,7 +179,7 @@ class _FolderReader:
 
     def __call__(self, path: Path) -> Arrival | Problem | None:
         """The image, or what is wrong with it; None when the file is no image at all."""
-        uri = _uri(path)
+        uri = uri_of(path)
         if uri != str(path):
             return Problem(uri, "read", "its name is not valid UTF-8: rename the file")
         try:
@@ -246,7 +246,8 @@ def _from_memory(
     )
 
 
-def _root(folder: str | os.PathLike[str]) -> Path:
+def resolved_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder's real path, which every path below it begins with. Raises UserError when it is none."""
     root = Path(folder).resolve()
     if not root.exists():
         raise UserError(f"there is no folder {root}")
@@ -277,7 +278,7 @@ def _path_and_digest(path: Path) -> tuple[Path, str | None]:
         return path, None
 
 
-def _uri(path: Path) -> str:
+def uri_of(path: Path) -> str:
     """The path as text; bytes that are not UTF-8 are spelled out, so that the database can hold it."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
