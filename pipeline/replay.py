@@ -15,6 +15,7 @@ from nearsql.udfs import dbapi
 # Which module recomputes which kind of run.
 MODULES = {
     "ingest": "nearsql.pipeline.ingest",
+    "annotate": "nearsql.pipeline.annotations",
     "embed": "nearsql.pipeline.embed",
     "detect": "nearsql.pipeline.detect.run",
     "cluster": "nearsql.pipeline.cluster",
