@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nearsql.pipeline import devices
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.detect.weights import Detector
 
@@ -55,16 +56,18 @@ def forward(
     """One forward pass for all squares (size, size, 3), RGB as `letterbox` makes them.
 
     layers: further layers of the network, by number (9) or number and kind (9:SPPF); they are in
-    `features` under the name given. autocast: half precision where torch thinks it safe; boxes are
-    decoded in float32 all the same. Raises UserError for an unknown layer, torch.OutOfMemoryError when
-    fewer squares may succeed.
+    `features` under the name given. autocast: half precision where torch thinks it safe, on a GPU only;
+    boxes are decoded in float32 all the same. Counts the squares in `detector.n_forwards`.
+
+    Raises UserError for an unknown layer or a side that the network cannot take,
+    torch.OutOfMemoryError when fewer squares may succeed.
     """
     _check_squares(squares, max(detector.strides))
     modules = find_layers(detector, layers)
     images = torch.from_numpy(np.stack(squares)).to(detector.device)
     with torch.inference_mode(), _listening(modules) as heard:
         images = images.permute(0, 3, 1, 2).contiguous().float() / 255
-        with torch.autocast(detector.device.type, enabled=autocast):
+        with devices.autocast(str(detector.device)) if autocast else nullcontext():
             first, predictions = detector.network(images)
         # A segment model gives its prototypes beside the detections.
         decoded = first[0] if isinstance(first, tuple) else first
@@ -142,6 +145,7 @@ def _check_squares(squares: Sequence[npt.NDArray[np.uint8]], stride: int) -> Non
 def _decode(detector: Detector, raw: Mapping[str, Any]) -> Tensor:
     """What the head makes of its raw predictions, in the precision that these have now."""
     head = detector.network.model[-1]
+    head.shape = None  # it keeps its anchors from pass to pass, and those are in half precision yet
     decoded = head._inference(raw)
     if head.end2end:
         decoded = head.postprocess(decoded.permute(0, 2, 1))

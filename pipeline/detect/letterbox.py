@@ -72,11 +72,12 @@ def letterbox(rgb: npt.NDArray[np.uint8], size: int) -> tuple[npt.NDArray[np.uin
     height, width = rgb.shape[:2]
     frame = Frame.fit(width, height, size)
     across, down = frame.scaled_size
-    scaled = rgb
-    if (width, height) != (across, down):
-        scaled = cv2.resize(rgb, (across, down), interpolation=cv2.INTER_LINEAR)
     square = np.full((size, size, 3), GREY, np.uint8)
-    square[frame.top : frame.top + down, frame.left : frame.left + across] = scaled
+    inside = square[frame.top : frame.top + down, frame.left : frame.left + across]
+    if (width, height) == (across, down):
+        inside[:] = rgb
+    else:
+        inside[:] = cv2.resize(rgb, (across, down), interpolation=cv2.INTER_LINEAR)
     return square, frame
 
 

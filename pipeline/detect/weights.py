@@ -6,6 +6,7 @@ downloaded or installed, and nothing is written.
 """
 
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -73,8 +74,8 @@ _TASK_OF_HEAD: dict[type, Task] = {
     Segment26: "segment",
 }
 
-# What the criterion reads from the settings that the model was trained with.
-_LOSS_SETTINGS = ("box", "cls", "dfl", "mask_ratio", "epochs")
+# What the loss depends on, of the settings that the model was trained with.
+_LOSS_SETTINGS = ("box", "cls", "dfl", "mask_ratio")
 
 
 @dataclass
@@ -110,9 +111,10 @@ def load_detector(weights: str | os.PathLike[str], *, device: str = "cpu") -> De
     """
     path = Path(weights)
     sha256, checkpoint = _read(path)
-    network = checkpoint.get("ema") or checkpoint.get("model")
+    network: Any = checkpoint.get("ema") or checkpoint.get("model")
     task = _check_network(path, network, checkpoint)
-    _prepare(network, checkpoint)
+    settings = _loss_settings(path, checkpoint)
+    _prepare(network, settings)
     where = _move(network, device)
     head = network.model[-1]
     criterion = network.init_criterion()
@@ -130,9 +132,7 @@ def load_detector(weights: str | os.PathLike[str], *, device: str = "cpu") -> De
         is_end_to_end=is_end_to_end,
         components=_components(criterion, head),
         strides=tuple(int(stride) for stride in head.stride.tolist()),
-        loss_settings={
-            name: getattr(network.args, name) for name in ("box", "cls", "dfl", "mask_ratio")
-        },
+        loss_settings=settings,
         device=where,
         network=network,
         criterion=criterion,
@@ -215,7 +215,7 @@ def _check_network(path: Path, network: Any, checkpoint: Mapping[str, Any]) -> T
     return task
 
 
-def _prepare(network: Any, checkpoint: Mapping[str, Any]) -> None:
+def _prepare(network: Any, settings: Mapping[str, float]) -> None:
     """Makes the network ready for inference and for its criterion, as ultralytics' own loader does."""
     network.float().eval().requires_grad_(False)
     for module in network.modules():
@@ -223,18 +223,32 @@ def _prepare(network: Any, checkpoint: Mapping[str, Any]) -> None:
             module.inplace = True
         elif isinstance(module, torch.nn.Upsample):
             module.recompute_scale_factor = None  # older checkpoints lack it
-    trained_with = checkpoint.get("train_args")
-    settings = {**DEFAULT_CFG_DICT, **(trained_with if isinstance(trained_with, dict) else {})}
-    network.args = IterableSimpleNamespace(
-        **{name: settings[name] for name in _LOSS_SETTINGS},
-        # One map an image, small objects over large ones: the default of training.
-        overlap_mask=True,
-    )
-    prototypes = getattr(network.model[-1], "proto", None)
-    if getattr(prototypes, "semseg", None) is not None:
+    # overlap_mask: one map of masks an image, small objects over large ones, as is training's default.
+    network.args = IterableSimpleNamespace(**settings, overlap_mask=True)
+    head = network.model[-1]
+    if getattr(head, "one2one_cv2", None) is not None:
+        head.end2end = True  # detections are to come from the head whose loss is reported
+    if _has_semantic_map(head):
         # Only this module's own flag, none of its layers': it makes the prototypes' forward pass give the
         # semantic map too, which the loss needs.
-        prototypes.training = True
+        head.proto.training = True
+
+
+def _loss_settings(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, float]:
+    """What the criterion reads of the settings the model was trained with, and of the defaults otherwise."""
+    trained_with = checkpoint.get("train_args")
+    settings = {**DEFAULT_CFG_DICT, **(trained_with if isinstance(trained_with, dict) else {})}
+    for name in _LOSS_SETTINGS:
+        value = settings[name]
+        is_ratio = name == "mask_ratio"
+        is_right = type(value) is int and value >= 1 if is_ratio else _is_gain(value)
+        if not is_right:
+            raise UserError(f"{path} was trained with {name} = {value!r}, which is no such setting")
+    return {name: settings[name] for name in _LOSS_SETTINGS}
+
+
+def _is_gain(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
 
 
 def _move(network: torch.nn.Module, device: str) -> torch.device:
@@ -250,8 +264,11 @@ def _move(network: torch.nn.Module, device: str) -> torch.device:
 def _components(criterion: Any, head: Any) -> tuple[str, ...]:
     """The criterion's own names, without the semantic loss where the model has no semantic map."""
     names = tuple(name.removesuffix("_loss") for name in criterion.loss_names)
-    has_semantic_map = getattr(getattr(head, "proto", None), "semseg", None) is not None
-    return tuple(name for name in names if name != "sem" or has_semantic_map)
+    return tuple(name for name in names if name != "sem" or _has_semantic_map(head))
+
+
+def _has_semantic_map(head: Any) -> bool:
+    return getattr(getattr(head, "proto", None), "semseg", None) is not None
 
 
 def _architecture(network: Any) -> str:
