@@ -116,7 +116,7 @@ class Judge:
                 self.detector,
                 [_known(item.square) for item in ready],
                 layers=self._extra_layers(),
-                autocast=self.settings.autocast,
+                autocast=self.settings.autocast is not None,
             )
             averages = {
                 layer: np.ascontiguousarray(values.float().mean((2, 3)).cpu().numpy(), dtype="<f4")
@@ -133,8 +133,7 @@ class Judge:
                 multi_label=self.settings.multi_label,
             )
             known = [truths.get(item.item_id) for item in ready]
-            targets = [truth.targets if truth else () for truth in known]
-            losses = image_losses(self.detector, outputs, targets, frames)
+            losses = self._losses(outputs, known, frames)
             judged = []
             for row, item in enumerate(ready):
                 features = {layer: averages[layer][row] for layer in averages}
@@ -151,17 +150,30 @@ class Judge:
                         feature_maps=self._maps(outputs, row),
                         detections=found[row],
                         truth=truth,
-                        losses=losses[row] if truth else None,
+                        losses=losses.get(row),
                         metrics=image_metrics(
                             found[row],
                             truth.targets if truth else None,
                             classes=self.detector.classes,
                             supercategories=self._supercategories,
+                            has_masks=self.detector.task == "segment",
                             metrics_conf=self.settings.metrics_conf,
                         ),
                     )
                 )
         return judged
+
+    def _losses(
+        self, outputs: Outputs, known: Sequence[GroundTruth | None], frames: Sequence[Frame]
+    ) -> dict[int, ImageLosses]:
+        """The losses of the images that were annotated, by their row in the batch."""
+        return {
+            row: image_losses(
+                self.detector, outputs.item(row), [truth.targets], frames[row : row + 1]
+            )[0]
+            for row, truth in enumerate(known)
+            if truth is not None
+        }
 
     def _extra_layers(self) -> list[str]:
         asked = dict.fromkeys((*self.settings.layers, *self.settings.feature_maps))

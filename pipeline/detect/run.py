@@ -47,7 +47,7 @@ _BYTES_AN_IMAGE = 12_000
 class DetectResult:
     """How a detect run went. run_id is None when there was nothing to do: then no run was made.
 
-    counts: images, predictions, forward passes, errors of this run; already: images that an earlier
+    counts: images, predictions, errors of this run; already: images that an earlier
     run like it has judged. timings: milliseconds, by step.
     """
 
@@ -106,7 +106,7 @@ def detect(
         layers=tuple(dict.fromkeys(layers)),
         feature_maps=tuple(dict.fromkeys(feature_maps)),
         supercategories=read_mapping(supercategories) if supercategories else None,
-        autocast=devices.uses_autocast(chosen),
+        autocast=devices.computation(chosen)["autocast"],
     )
     settings.check()
     name = name or detector.name
@@ -123,7 +123,7 @@ def detect(
         collection=collection,
         batch=batch,
         settings=settings,
-        determinism=devices.determinism(),
+        computation=devices.computation(chosen),
     )
     inputs = [RunInput("collection", one, rows=n) for one, n in items.by_collection().items()]
     inputs.append(RunInput("file", str(detector.path), sha256=detector.sha256))
@@ -145,7 +145,7 @@ def detect(
             in_space = metric_space.refresh(current, name, detector.components, settings.as_text())
         if in_space:
             spaces.append(f"{name}/metrics")
-        _count(current, detector)
+        _count(current)
         if already:
             current.counts["already"] = already
         current.result_sha256 = stored_sha256(db, current.id)
@@ -233,7 +233,7 @@ def _fill(
     current: Run, judge: Judge, item_ids: list[int], parameters: Parameters, quiet: bool
 ) -> None:
     """Judges the items and writes each batch in a transaction of its own."""
-    if not quiet:
+    if item_ids and not quiet:
         _say_estimate(current, judge, len(item_ids))
     started = time.perf_counter()
     spaces: dict[str, int] = {}
@@ -305,7 +305,7 @@ def _say_estimate(current: Run, judge: Judge, n_items: int) -> None:
     )
 
 
-def _count(current: Run, detector: Detector) -> None:
+def _count(current: Run) -> None:
     """The run's counts, asked of the file, so that they hold for all its processes together."""
     for key, sql in (
         ("images", "select count(*) from image_metrics where run_id = ?"),
@@ -314,7 +314,6 @@ def _count(current: Run, detector: Detector) -> None:
         ("errors", "select count(*) from item_errors where run_id = ?"),
     ):
         (current.counts[key],) = current.db.execute(sql, (current.id,)).fetchone()
-    current.counts["forward_images"] = detector.n_forwards
     current.counts["threads"] = torch.get_num_threads()
 
 

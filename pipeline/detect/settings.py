@@ -33,7 +33,7 @@ class Settings:
     supercategories: Mapping[str, str] | None = (
         None  # class -> supercategory; None: the collection's
     )
-    autocast: bool = False
+    autocast: str | None = None  # the type of a forward pass on a GPU; losses are always float32
 
     def check(self) -> None:
         """Raises UserError for a value that makes no sense."""
@@ -86,7 +86,7 @@ class Parameters:
     collection: str | None
     batch: int
     settings: Settings
-    determinism: Mapping[str, Any] = field(default_factory=dict)
+    computation: Mapping[str, Any] = field(default_factory=dict)  # see devices.computation
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "settings": self.settings.as_json()}

@@ -124,3 +124,8 @@ def test_a_further_run_makes_it_anew_and_other_settings_do_not_mix(
 def test_one_image_makes_no_space(db: dbapi.Connection, detector: int) -> None:
     judge(db, detector, {1: (1.0, 0.9)}, 0.25)
     assert db.execute("select count(*) from spaces").fetchone() == (0,)
+
+
+def test_images_without_ground_truth_make_no_space(db: dbapi.Connection, detector: int) -> None:
+    judge(db, detector, {1: (1.0, None), 2: (2.0, None)}, 0.25)
+    assert db.execute("select count(*) from spaces").fetchone() == (0,)
