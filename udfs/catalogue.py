@@ -35,6 +35,7 @@ MODULES = (
     "nearsql.udfs.projection_functions",
     "nearsql.udfs.sampling_functions",
     "nearsql.udfs.vector_functions",
+    "nearsql.udfs.text_functions",
     "nearsql.udfs.box_functions",
 )
 

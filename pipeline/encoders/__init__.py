@@ -177,7 +177,7 @@ def check_options(
     name: str, module: EncoderModule, given: Mapping[str, Option]
 ) -> dict[str, Option]:
     """The options that were really given. Raises UserError for one that the model does not have."""
-    options = {option: value for option, value in given.items() if value is not None}
+    options: dict[str, Option] = {o: value for o, value in given.items() if value is not None}
     for option in options:
         if option not in module.OPTIONS:
             names = ", ".join("--" + has.replace("_", "-") for has in module.OPTIONS)
