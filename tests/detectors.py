@@ -59,8 +59,8 @@ def _settle_running_statistics(model: torch.nn.Module) -> None:
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
-        torch.nn.init.uniform_(norm.weight, 0.8, 1.2)
-        torch.nn.init.normal_(norm.bias, 0.0, 0.1)
+        torch.nn.init.uniform_(norm.weight, 0.4, 0.8)
+        torch.nn.init.normal_(norm.bias, 0.5, 0.2)
     model.train()
     with torch.no_grad():
         model(_calibration_images())
