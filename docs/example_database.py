@@ -1,22 +1,43 @@
-"""The database that the documents' examples run on: the demo's digits, with a PCA map (quick, exact)."""
+"""The database that the documents' examples run on: the demo's digits, with a PCA map (quick, exact), and
+some proverbs."""
 
 import itertools
+import json
 import random
+import tempfile
 from pathlib import Path
 
 from nearsql.pipeline import demo
 from nearsql.pipeline.cluster import cluster_spaces
+from nearsql.pipeline.embed import embed
+from nearsql.pipeline.ingest import ingest_texts
 from nearsql.pipeline.runs import immediate, run
 from nearsql.udfs import connection, dbapi
+
+PROVERBS = (
+    "A bird in the hand is worth two in the bush.",
+    "Birds of a feather flock together.",
+    "The early bird catches the worm.",
+    "Early to bed and early to rise makes a man healthy, wealthy and wise.",
+    "A stitch in time saves nine.",
+    "Time and tide wait for no man.",
+    "Many hands make light work.",
+    "Too many cooks spoil the broth.",
+    "The cat will mew, and dog will have his day.",
+    "When the cat is away, the mice will play.",
+    "Let sleeping dogs lie.",
+    "You cannot teach an old dog new tricks.",
+)
 
 
 def build(path: Path) -> None:
     """Makes it: space `digits/pixels`, clusters by run 3, a map by run 4, clusters of each second item by
-    5, loss distances of a detector that does not exist by 6."""
+    5, loss distances of a detector that does not exist by 6, space `proverbs/tfidf` by 8."""
     db = connection.create(path)
     demo.build(db, method="pca")
     cluster_spaces(db, [demo.SPACE], min_cluster_size=20, min_samples=5, downsample=2)
     _draw_loss_distances(db)
+    _embed_proverbs(db)
     db.close()
 
 
@@ -37,3 +58,12 @@ def _draw_loss_distances(db: dbapi.Connection) -> None:
                 " distance) values (?, ?, ?, 'cls', ?)",
                 (current.id, target, image, draw.uniform(1, 9)),
             )
+
+
+def _embed_proverbs(db: dbapi.Connection) -> None:
+    """A collection of texts, for what is asked in words."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "proverbs.jsonl"
+        table.write_text("\n".join(json.dumps({"text": line}) for line in PROVERBS), "utf-8")
+        ingest_texts(db, table, text="text", collection="proverbs")
+    embed(db, "tfidf", collection="proverbs")

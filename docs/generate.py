@@ -37,7 +37,7 @@ def functions_page() -> str:
         "On every connection that nearsql opens: `nearsql.connect`, `nearsql sql`, `datasette`,"
         " `sqlite-utils`.\nArguments in brackets are optional; a table-valued function also takes"
         " them by name: `... where exact = 1`.\nsqlite-vec's `vec_*` functions are there too, under"
-        " their own names.\n\nThe examples run on the digits of `docs/example_database.py`.\n\n"
+        " their own names.\n\nThe examples run on the digits and the proverbs of `docs/example_database.py`.\n\n"
     )
     for function in functions.values():
         page += f"- [`{function.signature}`](#{function.name})\n"

@@ -10,7 +10,8 @@ from importlib.metadata import entry_points
 
 import apsw
 
-from nearsql.udfs.arguments import shown, text as checked_text
+from nearsql.udfs.arguments import shown
+from nearsql.udfs.arguments import text as checked_text
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.spaces import find_space
@@ -23,12 +24,11 @@ TextEncoder = Callable[[apsw.Connection, str, str], bytes | None]
 
 
 @sql_function(
-    example="""
-        select i.content, round(n.distance, 3) as distance
-        from knn('proverbs/tfidf', embed_text('proverbs/tfidf', 'a bird in a bush'), 3) n
-        join items i on i.id = n.id
-        order by n.rank
-    """
+    example=(
+        "select i.content, round(n.distance, 3) as distance\n"
+        "from knn('proverbs/tfidf', embed_text('proverbs/tfidf', 'the early worm'), 3) n\n"
+        "join items i on i.id = n.id\norder by n.rank"
+    )
 )
 def embed_text(db: apsw.Connection, space: str, text: str | None) -> bytes | None:
     """The vector of a text in a space, by the space's own model: what `knn` can then search near.

@@ -64,7 +64,7 @@ def command(file: str, model: str, **options: Any) -> None:
     with closing(open_database(file)) as db:
         result = embed(db, model, **options, quiet=False)
         counts = result.counts
-        facts = {name.replace("_", " "): n for name, n in counts.items() if n}
+        facts: dict[str, object] = {name.replace("_", " "): n for name, n in counts.items() if n}
         knn = f"nearsql sql {file} \"select * from knn('{result.space}', {{}}, 10)\""
         first = db.execute(
             "select v.item_id from vectors v join spaces s on s.id = v.space_id"

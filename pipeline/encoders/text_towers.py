@@ -132,7 +132,7 @@ def _model_of(db: apsw.Connection, space: str) -> Model | None:
     if row is None or row[0] is None:
         return None
     # Reading is the same on the raw connection as on the one around it.
-    model = read_model(cast(dbapi.Connection, db), row[0])  # type: ignore[arg-type]
+    model = read_model(cast(dbapi.Connection, db), row[0])
     return model if _module_of(model) is not None else None
 
 
