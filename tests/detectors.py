@@ -21,7 +21,15 @@ from nearsql.pipeline.detect.letterbox import letterbox
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 # A model of every family whose loss is computed, by the name of its yaml file.
-FAMILIES = ("yolov8n", "yolov8n-seg", "yolo11n", "yolo11n-seg", "yolo26n", "yolo26n-seg")
+FAMILIES = (
+    "yolov8n",
+    "yolov8n-seg",
+    "yolov10n",
+    "yolo11n",
+    "yolo11n-seg",
+    "yolo26n",
+    "yolo26n-seg",
+)
 CLASSES = 5
 
 

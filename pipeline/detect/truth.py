@@ -41,7 +41,7 @@ class Target:
 
     @property
     def has_mask(self) -> bool:
-        return self.mask is not None or bool(self.polygons)
+        return self.mask is not None or any(self.polygons or ())
 
 
 def batch_targets(
@@ -55,8 +55,8 @@ def batch_targets(
     and sem_masks: (images, side, side), each pixel's class where `masks` is not 0.
 
     The objects of a segment model's image are sorted by the area of their masks, the largest first.
-    Raises ValueError for an object that the model has no class for, whose box is not finite, or whose
-    mask is of another size than the image.
+    Raises ValueError for an object that the model has no class for, whose box or outline is not finite, or
+    whose mask is of another size than the image.
     """
     kept = [[target for target in objects if not target.is_crowd] for objects in targets]
     maps = []
@@ -108,8 +108,8 @@ def _classes(objects: Sequence[Target], n_classes: int) -> npt.NDArray[np.float6
 def _in_square(target: Target, frame: Frame, ratio: int) -> Mask:
     """The object's mask, 0 or 1, in the square made smaller by the ratio; empty without a mask."""
     square = np.zeros((frame.size, frame.size), np.uint8)
-    if target.polygons:
-        for part in target.polygons:
+    if any(target.polygons or ()):
+        for part in filter(None, target.polygons or ()):
             outline = _outline(frame.points_to_square(np.reshape(part, (-1, 2))))
             # Each part by itself: filled together, parts that overlap would cancel each other out.
             cv2.fillPoly(square, [outline], color=(1,))
@@ -132,6 +132,8 @@ def _outline(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
     The points in between matter: cutting them off moves an outline otherwise than cutting off its
     corners alone. Their number and places are those of ultralytics' resample_segments.
     """
+    if not np.isfinite(points).all():
+        raise ValueError("an outline that is not finite is no target")
     n_points = max(_OUTLINE_POINTS, len(points) + 1)
     closed = np.concatenate([points, points[:1]])
     corners = np.arange(len(closed))

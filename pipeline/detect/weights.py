@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -173,7 +174,11 @@ def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
         with copy.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         try:
-            checkpoint, _ = torch_safe_load(str(copy), safe_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # what is wrong with a file is said in our own words
+                checkpoint, _ = torch_safe_load(str(copy), safe_only=True)
         except Exception as error:  # the file decides what goes wrong
             raise UserError(f"{path} cannot be loaded: {_why(error)}") from error
     return sha256, cast(Mapping[str, Any], checkpoint)
@@ -186,7 +191,7 @@ def _why(error: BaseException) -> str:
         error = cause
         reasons.append(str(error))
     for reason in reasons:
-        if named := re.search(r"GLOBAL (\S+) was not an allowed global", reason):
+        if named := re.search(r"GLOBAL ([\w.]+) (was not an allowed|whose module)", reason):
             return f"it asks for {named[1]}, which is no part of a YOLO model, and was not run"
     if any("TorchScript" in reason for reason in reasons):
         return "it is a TorchScript archive; the .pt file that it was exported from can be used"
