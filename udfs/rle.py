@@ -93,14 +93,14 @@ def encode(
         raise ValueError(
             f"a bitmap of {h} x {w} at ({top}, {left}) is not within {height} x {width}"
         )
-    columns = np.zeros((w, h + 2), dtype=np.int8)  # background around each, so that every run ends
-    columns[:, 1:-1] = bitmap.T != 0
-    steps = np.diff(columns, axis=1)
-    origin = left * height + top
-    column, row = np.nonzero(steps == 1)
-    starts = origin + column.astype(np.int64) * height + row
-    column, row = np.nonzero(steps == -1)
-    ends = origin + column.astype(np.int64) * height + row
+    # Column after column, a pixel of background before and after each, so that every run ends.
+    columns = np.zeros((w, h + 2), dtype=bool)
+    columns[:, 1:-1] = bitmap.T
+    pixels = columns.ravel()
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1])
+    column, row = np.divmod(changes, h + 2)
+    positions = (left + column) * height + top + row
+    starts, ends = positions[0::2], positions[1::2]
     mask = _mask(height, width, starts, ends)
     borders = np.empty(2 * mask.starts.size + 2, dtype=np.int64)
     borders[0], borders[-1] = 0, height * width
@@ -208,12 +208,11 @@ def _compress(counts: Ints) -> str:
     """The counts as compressed text."""
     values = counts.copy()
     values[3:] -= counts[1:-2]
-    groups = values[:, None] >> (5 * np.arange(_MOST_GROUPS))
+    most = int(np.abs(values).max()).bit_length() // 5 + 1  # groups that the largest number takes
+    order = np.arange(most)
+    groups = values[:, None] >> (5 * order)
     # A group is the last when what remains of the number is its sign, which its top bit says, too.
-    is_last = (groups >= -16) & (groups < 16)
-    is_last[:, -1] = True
-    first_last = is_last.argmax(axis=1)
-    written = np.arange(_MOST_GROUPS) <= first_last[:, None]
-    more = np.arange(_MOST_GROUPS) < first_last[:, None]
+    last = ((groups >= -16) & (groups < 16)).argmax(axis=1)[:, None]
+    written, more = order <= last, order < last
     codes = (groups & 31) + 32 * more + ord("0")
     return codes[written].astype(np.uint8).tobytes().decode("ascii")

@@ -70,9 +70,7 @@ def detections(
     within the image (untrained models give such). An image's detections depend on nothing else in
     the batch, nor on how busy the machine is. Raises NotFiniteError.
     """
-    finite = outputs.decoded.isfinite().flatten(1).all(1).tolist()
-    if not all(finite):
-        raise NotFiniteError([image for image, is_finite in enumerate(finite) if not is_finite])
+    _check_finite(outputs)
     kept = non_max_suppression(
         outputs.decoded,
         conf_thres=conf,
@@ -103,3 +101,17 @@ def _in_image(rows: torch.Tensor, frame: Frame, prototypes: torch.Tensor | None)
         Detection(int(row[5]), row[4], (box[0], box[1], box[2], box[3]), mask)
         for row, box, mask in zip(found[:, :6].tolist(), boxes.tolist(), masks, strict=True)
     ]
+
+
+def _check_finite(outputs: Outputs) -> None:
+    """Raises NotFiniteError: comparisons with NaN are false, and would quietly drop detections."""
+    broken: set[int] = set()
+    for tensor in (outputs.decoded, outputs.prototypes):
+        if (
+            tensor is None or tensor.sum().isfinite()
+        ):  # a sum with a number that is not is not, either
+            continue
+        finite = tensor.isfinite().flatten(1).all(1).tolist()
+        broken |= {image for image, is_finite in enumerate(finite) if not is_finite}
+    if broken:
+        raise NotFiniteError(sorted(broken))

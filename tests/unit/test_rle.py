@@ -211,7 +211,7 @@ def test_anything_is_either_read_or_refused(value: Any) -> None:
 
 
 @settings(deadline=None, max_examples=500)
-@given(st.lists(st.integers(0, 2**32 - 1), max_size=8))
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8))
 def test_compressed_and_plain_counts_are_the_same_numbers(counts: list[int]) -> None:
     values = np.array(counts, dtype=np.int64)
     assert rle._decompress("a", rle._compress(values)).tolist() == counts
