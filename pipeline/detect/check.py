@@ -14,7 +14,7 @@ import numpy as np
 from nearsql.pipeline import images
 from nearsql.pipeline.check import Finding
 from nearsql.pipeline.detect.judge import Judge
-from nearsql.pipeline.detect.rows import COLUMNS, ItemRows, item_rows
+from nearsql.pipeline.detect.rows import COLUMNS, ItemRows, item_rows, stored_sha256
 from nearsql.pipeline.detect.run import recorded_judge
 from nearsql.pipeline.replay import CannotReplay, recorded_run
 from nearsql.udfs import dbapi
@@ -41,6 +41,7 @@ def check_vision(db: dbapi.Connection, *, sample: int = SAMPLE, seed: int = 0) -
         "select id from runs where kind = 'detect' and status = 'finished' order by id"
     )
     for (run_id,) in runs.fetchall():
+        found.append(_untouched(db, run_id))
         try:
             judge = recorded_judge(db, recorded_run(db, run_id))
         except CannotReplay as reason:
@@ -50,10 +51,21 @@ def check_vision(db: dbapi.Connection, *, sample: int = SAMPLE, seed: int = 0) -
     return found
 
 
+def _untouched(db: dbapi.Connection, run_id: int) -> Finding:
+    """Whether the file still has the very rows that the run wrote."""
+    (recorded,) = db.execute("select result_sha256 from runs where id = ?", (run_id,)).fetchone()
+    is_same = stored_sha256(db, run_id) == recorded
+    detail = None if is_same else "rows were changed or deleted since the run wrote them"
+    return Finding("rows as the run wrote them", run_id, 1, int(not is_same), detail=detail)
+
+
 def _check_run(
     db: dbapi.Connection, run_id: int, judge: Judge, sample: int, seed: int
 ) -> Iterator[Finding]:
     item_ids = _sampled(db, run_id, sample, seed)
+    if not item_ids:
+        yield Finding("nothing to compare: all annotations have changed since", run_id, 0, 0)
+        return
     tables: dict[str, _Differences] = {
         "losses": _Differences("losses", run_id, LOSSES_RELATIVE),
         "image_metrics": _Differences("metrics", run_id, METRICS_ABSOLUTE),
@@ -144,13 +156,18 @@ def _compare_tables(
     now_rows = rows.tables["predictions"]
     tables["confidences"].add(f"{item}, predictions", len(stored), len(now_rows))
     for then_row in stored:
-        # The nearest of the same class: two that are equally confident may have changed places.
+        # The most alike of the same class: two that are equally confident may have changed places.
         alike = [row for row in now_rows if row[0] == then_row[0]]
         what = f"{item}, {then_row[1]}"
         if not alike:
             tables["boxes"].add(what, "a prediction", "none")
             continue
-        now_row = min(alike, key=lambda row: _apart(row, then_row))
+        now_row = min(
+            alike,
+            key=lambda row: (
+                _apart(row, then_row) / BOXES_PIXELS + abs(row[2] - then_row[2]) / CONFIDENCES
+            ),
+        )
         tables["confidences"].add(what, then_row[2], now_row[2], abs(then_row[2] - now_row[2]))
         tables["boxes"].add(what, then_row[3:7], now_row[3:7], _apart(now_row, then_row))
 

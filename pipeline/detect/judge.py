@@ -101,7 +101,7 @@ class Judge:
                 return
             ready = [item for item in chunk if item.problem is None]
             truths = read_truth(db, [item.item_id for item in ready], self.detector.classes)
-            judged = in_halves(partial(self._judge, truths), ready)
+            judged = in_halves(partial(self._judge, truths), ready) if ready else []
             done = {one.item_id: one for one in judged}
             yield [
                 done.get(item.item_id) or Judged(item.item_id, item.uri, item.stage, item.problem)

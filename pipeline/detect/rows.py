@@ -26,6 +26,9 @@ COLUMNS = {
     "feature_maps": ("layer", "shape_json", "dtype", "codec", "data"),
 }
 
+# What a result's hash leaves out: when annotations are replaced, the file forgets the old ones' ids.
+_NOT_HASHED = "matched_annotation_id"
+
 # By what the rows of one item are sorted, in the file as here.
 _ORDER = {
     "predictions": "id",
@@ -128,7 +131,8 @@ class ResultHash:
         """One image's rows; images come in the order of their ids."""
         for table, found in rows.tables.items():
             for row in found:
-                self._digests[table].add((rows.item_id, *row))
+                hashed = [v for c, v in zip(COLUMNS[table], row, strict=True) if c != _NOT_HASHED]
+                self._digests[table].add((rows.item_id, *hashed))
         for layer, vector in sorted(rows.vectors.items()):
             if (rows.item_id, layer) in self._written:
                 self._digests["vectors"].add((rows.item_id, layer, vector))
@@ -142,8 +146,9 @@ def stored_sha256(db: dbapi.Connection, run_id: int) -> str:
     """The ResultHash of what the file has of a run."""
     digests = {table: RowHash() for table in (*COLUMNS, "vectors")}
     for table, columns in COLUMNS.items():
+        names = ", ".join(column for column in columns if column != _NOT_HASHED)
         for row in db.execute(
-            f"select item_id, {', '.join(columns)} from {table} where run_id = ?"
+            f"select item_id, {names} from {table} where run_id = ?"
             f" order by item_id, {_ORDER[table]}",
             (run_id,),
         ):
