@@ -91,7 +91,9 @@ def _read(
         row = [losses.get(component) for component in components] + metrics
         item_ids.append(item_id)
         values.append([np.nan if value is None else value for value in row])
-    return item_ids, np.array(values, np.float64).reshape(len(item_ids), len(components) + len(METRICS))
+    return item_ids, np.array(values, np.float64).reshape(
+        len(item_ids), len(components) + len(METRICS)
+    )
 
 
 def _space(run: Run, name: str, dimensions: int, parameters: dict[str, object]) -> int:
