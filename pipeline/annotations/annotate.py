@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nearsql.pipeline.ahead import map_ahead
 from nearsql.pipeline.annotations.coco import open_coco
 from nearsql.pipeline.annotations.files import sha256_of
 from nearsql.pipeline.annotations.objects import ImageTruth, LabelSource, truth_sha256
@@ -130,8 +129,10 @@ def annotate_with(
         writer = TruthWriter(current, source.format)
         n_classes = _write_classes(db, collection, source)
         with progress("reading the labels", len(items), quiet=quiet) as bar:
-            truths = map_ahead(lambda item: _truth(source, item), items)
-            for item, truth in zip(items, truths, strict=True):
+            # One after the other: parsing holds the GIL, and threads that read ahead only wait for it.
+            for item in items:
+                with current.timed("read"):
+                    truth = _truth(source, item)
                 writer.add(item, truth, source.split(item.places[0]))
                 current.counts["unlabelled"] = current.counts.get("unlabelled", 0) + (truth is None)
                 bar.advance()

@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 
-from nearsql.pipeline.annotations.files import is_within, read_text
+from nearsql.pipeline.annotations.files import read_text
 from nearsql.pipeline.annotations.objects import LARGEST_CLASS_ID, ClassName
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.ingest.folders import uri_of
+from nearsql.pipeline.ingest.folders import is_within, uri_of
 
 YAML_SUFFIXES = (".yaml", ".yml")
 

@@ -7,7 +7,6 @@ image's annotations are parsed from there. Memory follows the number of annotati
 import json
 import os
 import re
-import threading
 from array import array
 from collections import defaultdict
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from nearsql.pipeline.annotations.coco_objects import (
 from nearsql.pipeline.annotations.objects import ClassName, ImageTruth, Problems
 from nearsql.pipeline.annotations.splits import FolderSplits, named_like_a_split
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.ingest.folders import uri_of
+from nearsql.pipeline.ingest.folders import is_within, uri_of
 
 _LISTS = ("images", "annotations", "categories")
 _PLACES_SHOWN = 5
@@ -59,7 +58,6 @@ class CocoLabels:
         self._problems = Problems()
         self._folder_splits: FolderSplits | None = None
         self._n_without_item = 0
-        self._lock = threading.Lock()
         self._open_files = ExitStack()
         try:
             # Held open, so that both readings are of the same file.
@@ -212,9 +210,8 @@ class CocoLabels:
         truth.problems = problems.sentences(self.path.name)
 
     def _read(self, offset: int, length: int) -> bytes:
-        with self._lock:
-            self._file.seek(offset)
-            return self._file.read(length)
+        self._file.seek(offset)
+        return self._file.read(length)
 
 
 def open_coco(root: Path, labels: Path | None, split: str | None) -> CocoLabels:
@@ -224,9 +221,9 @@ def open_coco(root: Path, labels: Path | None, split: str | None) -> CocoLabels:
     found = [
         path
         for folder in (root / "annotations", root)
-        if folder.is_dir() and folder.resolve().is_relative_to(root)
+        if folder.is_dir() and is_within(folder, root)
         for path in sorted(folder.glob("*.json"))
-        if not path.name.startswith(".") and path.resolve().is_relative_to(root)
+        if not path.name.startswith(".") and is_within(path, root)
     ]
     instances = [path for path in found if path.name.startswith("instances")]
     if len(found) != 1 and len(instances) != 1:

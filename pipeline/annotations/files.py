@@ -1,6 +1,5 @@
 """Reading label files that nobody vouches for: only regular ones, only so much, only where allowed."""
 
-import hashlib
 from pathlib import Path
 
 from nearsql.pipeline import images
@@ -12,7 +11,7 @@ class UnreadableFile(Exception):
     """The file cannot be used; the sentence says why."""
 
 
-def read_file(path: Path, most_bytes: int) -> bytes:
+def read_file(path: str | Path, most_bytes: int) -> bytes:
     """The bytes of a regular file of at most this size; no more are ever read. Raises UnreadableFile."""
     try:
         with images.open_regular_file(path) as file:
@@ -46,16 +45,3 @@ def sha256_of(path: Path) -> str:
             return images.sha256_of_file(file)
     except images.UnreadableImage as error:
         raise UserError(f"{uri_of(path)}: {error}") from error
-
-
-def sha256_of_text(text: str) -> str:
-    """The SHA-256 of a text as UTF-8."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def is_within(path: Path, root: Path) -> bool:
-    """Whether the path, all links followed, lies in the folder."""
-    try:
-        return path.resolve().is_relative_to(root)
-    except (OSError, RuntimeError, ValueError):  # a loop of links, or a name that no file can have
-        return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 _CHUNK = 2**20
+_OF_A_NUMBER = re.compile(r"[-+.eE0-9]*")
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 # The largest value that is parsed at once; the largest annotation of COCO has 60 kB.
@@ -123,8 +124,10 @@ class _Reader:
         while True:
             try:
                 value, end = self._parse(self._text, self._at)
-                # A number at the edge of what was read may go on behind it.
-                if end < len(self._text) or self._is_at_end or self._text[end - 1] in '}]"':
+                # At the edge of what was read, 1.5e of 1.5e10 is a number already: 1.5.
+                match = _OF_A_NUMBER.match(self._text, end)
+                assert match is not None
+                if match.end() < len(self._text) or self._is_at_end:
                     break
             except RecursionError:
                 raise NotJson(f"byte {self.offset:,}: it is nested too deep") from None

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from nearsql.pipeline.runs import hash_rows
 
 # How far, in parts of the image's side, a coordinate may lie outside the image and be taken to mean
@@ -16,6 +18,8 @@ TOLERANCE = 0.01
 MOST_PROBLEMS = 20
 
 LARGEST_CLASS_ID = 2**31 - 1
+
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class AnnotatedObject:
         """The hash of what tells it from other objects; what follows from that is left out."""
         outline = None
         if self.polygons is not None:
-            outline = b"".join(struct.pack(f"<q{len(p)}d", len(p), *p) for p in self.polygons)
+            outline = b"".join(struct.pack("<q", len(p)) + _bytes(p) for p in self.polygons)
         mask = as_json(self.rle) if self.rle is not None else None
         return hash_rows(
             [(self.class_id, self.class_name, *self.box, outline, mask, int(self.is_crowd))]
@@ -100,10 +104,7 @@ class LabelSource(Protocol):
         """Finds the labels of these images. Raises UserError when there are none."""
 
     def truth(self, place: str, width: int, height: int) -> ImageTruth | None:
-        """What the labels say about an image of this size; None when they say nothing.
-
-        Thread-safe. A place that was not among those matched has no labels.
-        """
+        """What the labels say about an image of this size; None when they say nothing."""
 
     def split(self, place: str) -> str | None:
         """The name of the split that the labels put the image in."""
@@ -125,9 +126,13 @@ def truth_sha256(objects: Iterable[AnnotatedObject]) -> str:
 
 def as_json(value: Any) -> str:
     """JSON without spaces, its numbers exact: what the columns hold."""
-    return json.dumps(value, separators=(",", ":"))
+    return _encoder.encode(value)
 
 
 def clip(value: float, size: float) -> float:
     """The value, moved to the nearest border when it lies outside [0, size]."""
     return min(max(value, 0.0), size)
+
+
+def _bytes(numbers: list[float]) -> bytes:
+    return np.array(numbers, dtype="<f8").tobytes()

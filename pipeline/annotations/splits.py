@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nearsql.pipeline.annotations.class_names import DatasetFile
-from nearsql.pipeline.annotations.files import is_within, read_text
+from nearsql.pipeline.annotations.files import read_text
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.ingest.folders import uri_of
+from nearsql.pipeline.ingest.folders import is_within, uri_of
 
 _MOST_BYTES = 256 * 2**20  # of a list of images; COCO's train2017.txt has 4 MB
 _NAMED_LIKE_A_SPLIT = re.compile(

@@ -50,7 +50,8 @@ class YoloLabels:
         self.classes: dict[int, ClassName] = dataset.classes if dataset else {}
         self._dataset_splits = DatasetSplits(dataset, root) if dataset else None
         listing = list_files(self.labels_root)
-        start = len(str(self.labels_root)) + 1
+        self._unlisted = [(problem.uri, problem.message) for problem in listing.problems]
+        start = len(str(self.labels_root).rstrip(os.sep)) + 1
         self._files = {
             str(path)[start:].replace(os.sep, "/")
             for path in listing.files
@@ -62,6 +63,7 @@ class YoloLabels:
             )
         self._label_of: dict[str, str] = {}
         self._background: dict[str, str] = {}
+        self._refused: dict[str, str] = {}  # there, but not among the files that may be read
         self._names: Counter[str] = Counter()
         self._folder_splits: FolderSplits | None = None
         self._n_left_over = 0
@@ -90,6 +92,9 @@ class YoloLabels:
         labelled = {_parent(label) for label in labels}
         for place in without:
             for name in self._candidates(place):
+                if os.path.lexists(os.path.join(self.labels_root, name)):
+                    self._refused[place] = name
+                    break
                 if _parent(name) in labelled:
                     self._background[place] = name
                     break
@@ -100,11 +105,13 @@ class YoloLabels:
         """Reads the image's label file."""
         label = self._label_of.get(place)
         if label is None:
-            missing = self._background.get(place)
-            if missing is None:
-                return None
-            return ImageTruth(uri_of(self.labels_root / missing), is_background=True)
-        path = self.labels_root / label
+            if (refused := self._refused.get(place)) is not None:
+                problem = f"{refused}: it leads out of {self.labels_root}, or is no file"
+                return ImageTruth(uri_of(self.labels_root / refused), problems=[problem])
+            if (missing := self._background.get(place)) is not None:
+                return ImageTruth(uri_of(self.labels_root / missing), is_background=True)
+            return None
+        path = os.path.join(self.labels_root, label)
         uri = uri_of(path)
         try:
             data = read_file(path, MOST_BYTES)
@@ -123,8 +130,9 @@ class YoloLabels:
         return self._folder_splits.split(place) if self._folder_splits is not None else None
 
     def general_problems(self) -> list[tuple[str, str]]:
-        """What is wrong with the dataset's YAML file."""
-        return self._dataset_splits.problems if self._dataset_splits is not None else []
+        """Folders that cannot be listed, and what is wrong with the dataset's YAML file."""
+        splits = self._dataset_splits.problems if self._dataset_splits is not None else []
+        return self._unlisted + splits
 
     def counts(self) -> dict[str, int]:
         """Label files that lie among the others and belong to no image."""

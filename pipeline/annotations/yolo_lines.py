@@ -7,6 +7,7 @@ refuses (`ultralytics.data.utils.verify_image_label`), line by line instead of t
 import math
 import os
 from collections.abc import Mapping
+from itertools import cycle
 
 from nearsql.pipeline.annotations.objects import (
     LARGEST_CLASS_ID,
@@ -77,7 +78,7 @@ def _numbers(
         )
     if n == _BOX_COLUMNS and has_polygons:
         raise _BadLine("it is a box in a file of polygons, and ultralytics takes no such mixture")
-    values = [_number(column) for column in columns]
+    values = _values(columns)
     class_id, coordinates = _class_id(columns[0], values[0], classes), values[1:]
     lowest, highest = min(coordinates), max(coordinates)
     if lowest < -TOLERANCE or highest > 1 + TOLERANCE:
@@ -86,15 +87,25 @@ def _numbers(
     return class_id, coordinates
 
 
-def _number(column: str) -> float:
-    # Python also reads 1_000 and other scripts' digits, which no tool writes here.
+def _values(columns: list[str]) -> list[float]:
+    line = "".join(columns)
+    # Python also reads 1_000 and the digits of other scripts, which no tool writes here.
+    if line.isascii() and "_" not in line:
+        try:
+            values = list(map(float, columns))
+        except ValueError:
+            values = [math.nan]
+        if math.isfinite(sum(values)) or all(map(math.isfinite, values)):
+            return values
+    wrong = next(column for column in columns if not _is_number(column))
+    raise _BadLine(f"{wrong[:40]!r} is not a number")
+
+
+def _is_number(column: str) -> bool:
     try:
-        value = float(column) if column.isascii() and "_" not in column else math.nan
+        return column.isascii() and "_" not in column and math.isfinite(float(column))
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise _BadLine(f"{column[:40]!r} is not a number")
-    return value
+        return False
 
 
 def _class_id(column: str, value: float, classes: Mapping[int, ClassName]) -> int:
@@ -125,7 +136,9 @@ def _object(
         drawn = coordinates
         is_clipped = min(drawn) < 0 or max(drawn) > 1
     sides = (float(width), float(height))
-    points = [clip(value, 1.0) * sides[index % 2] for index, value in enumerate(drawn)]
+    if min(drawn) < 0 or max(drawn) > 1:
+        drawn = [clip(value, 1.0) for value in drawn]
+    points = [value * side for value, side in zip(drawn, cycle(sides), strict=False)]
     box = (min(points[0::2]), min(points[1::2]), max(points[0::2]), max(points[1::2]))
     if box[0] >= box[2] or box[1] >= box[3]:
         raise _BadLine("within the image it has no area")

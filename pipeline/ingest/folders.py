@@ -160,7 +160,7 @@ def list_files(root: Path) -> Listing:
             path = Path(parent, name)
             if name.startswith("."):
                 listing.hidden += 1
-            elif path.is_symlink() and not path.resolve().is_relative_to(root):
+            elif path.is_symlink() and not is_within(path, root):
                 listing.links += 1
             else:
                 listing.files.append(path)
@@ -256,6 +256,14 @@ def resolved_folder(folder: str | os.PathLike[str]) -> Path:
     return root
 
 
+def is_within(path: Path, root: Path) -> bool:
+    """Whether the path, all links followed, lies in the folder. A link that ends nowhere may."""
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or a name that no file can have
+        return False
+
+
 def _digests(db: dbapi.Connection, collection: str) -> set[bytes]:
     """The SHA-256s of the collection's images; about 100 MB of memory a million."""
     rows = db.execute(
@@ -278,7 +286,7 @@ def _path_and_digest(path: Path) -> tuple[Path, str | None]:
         return path, None
 
 
-def uri_of(path: Path) -> str:
+def uri_of(path: str | Path) -> str:
     """The path as text; bytes that are not UTF-8 are spelled out, so that the database can hold it."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
