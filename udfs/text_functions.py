@@ -43,7 +43,7 @@ def embed_text(db: apsw.Connection, space: str, text: str | None) -> bytes | Non
     if text is None:
         return None
     if not checked_text("text", text).strip():
-        raise SqlFunctionError(f"text must have a word in it, and is {shown(text)}")
+        raise SqlFunctionError("text must have a word in it, and is all spaces")
     for encoder in _text_encoders():
         vector = encoder(db, found.name, text)
         if vector is None:

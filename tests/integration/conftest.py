@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from checkpoints import Checkpoints
 from gallery import Gallery, build
 from served import Site, site
 
@@ -23,3 +24,9 @@ def gallery_site(gallery: Gallery) -> Iterator[Site]:
     """The gallery in Datasette."""
     with site(gallery.path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    """Files of random weights for CLIP, DINO and other networks. Nobody writes to them."""
+    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
