@@ -15,5 +15,7 @@ select
     (select min(label) from clusters c where c.run_id = clustering.run and c.level = 1) as cluster,
     (select name from item_labels group by name order by count(*) desc, name limit 1) as label,
     0.1 as threshold,
+    (select max(id) from runs where kind = 'detect') as detector,
+    (select id from runs where kind = 'detect' order by id desc limit 1 offset 1) as other_detector,
     50 as "limit"
 from clustering

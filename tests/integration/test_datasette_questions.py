@@ -25,12 +25,19 @@ VALUES = {
     "cluster": "1",
     "label": "colour",
     "threshold": "3.0",
+    "detector": "1",
+    "other_detector": "1",
 }
 OURS = (
     "clusters_of_run",
+    "compare_detectors",
+    "detector_by_class",
     "disagreeing_neighbours",
+    "false_alarms",
+    "hardest_images",
     "items_of_cluster",
     "label_mix_of_clusters",
+    "missed_objects",
     "near_duplicates",
     "nearest_items",
     "outliers_of_run",
@@ -86,7 +93,9 @@ def test_the_overview_asks_each_question_filled_in(gallery_site: Site) -> None:
         question = next(q for q in all_questions() if q.title == unescape(title))
         assert asked.pop("sql") == question.sql
         if question.name in OURS:
-            assert sorted(asked) == sorted(question.parameters)
+            # The gallery has no detector's run that could be asked about.
+            known = set(question.parameters) - {"detector", "other_detector"}
+            assert set(asked) == known
             assert gallery_site.get(unescape(link)).status_code == 200
 
 
