@@ -5,7 +5,8 @@ pixels, column after column, the first of background. They come as a list of num
 in a text: each number (from the fourth on, its difference to the one two before) as groups of 5
 bits, lowest first, each group an ASCII character from '0' on, 32 added when another group follows.
 
-pycocotools reads the same format in C code that trusts what it is given, so nothing here calls it.
+pycocotools reads the same format in C code that trusts what it is given: a bad RLE makes it hang, or
+write where it must not. So nothing here calls it, and nothing should that `read` has not accepted.
 All work is done on runs: time and memory follow the length of an RLE, never the size it claims.
 """
 
@@ -43,6 +44,13 @@ class Mask:
     def area(self) -> int:
         """How many pixels are foreground."""
         return int((self.ends - self.starts).sum())
+
+    def bitmap(self) -> NDArray[np.uint8]:
+        """The mask as pixels (height, width), 1 for foreground. Check first that its size is the image's."""
+        steps = np.zeros(self.height * self.width + 1, dtype=np.int8)
+        steps[self.starts], steps[self.ends] = 1, -1
+        pixels = np.cumsum(steps[:-1], dtype=np.int8).view(np.uint8)
+        return pixels.reshape(self.width, self.height).T
 
 
 def read_json(name: str, text: Any) -> Mask:

@@ -42,7 +42,6 @@ def match(
     """
     if not 0 < iou <= 1:
         raise ValueError(f"iou must be above 0 and at most 1, not {iou}")
-    enough = min(iou, 1 - 1e-10)  # so that rounding cannot part a box from itself
     boxes = box_array([one.box for one in found])
     targets = box_array([one.box for one in truth])
     is_crowd = np.array([one.is_crowd for one in truth], dtype=bool)
@@ -50,7 +49,7 @@ def match(
     true_classes = np.array([one.class_index for one in truth], dtype=np.int64)
     same_class = found_classes[:, None] == true_classes[None, :]
     overlap = np.where(is_crowd, share_within(boxes, targets), box_iou(boxes, targets))
-    near = same_class & (overlap >= enough)
+    near = same_class & (overlap >= iou)
 
     is_free = ~is_crowd
     matches, ignored = [], []

@@ -87,6 +87,7 @@ def test_reads_back_what_was_written(bitmap: np.ndarray) -> None:
     for written in (rle.encode(bitmap), plain):
         mask = rle.read_json("mask", json.dumps(written))
         assert np.array_equal(pixels(mask), bitmap)
+        assert np.array_equal(mask.bitmap(), bitmap)
         assert mask.area == bitmap.sum()
 
 
@@ -208,6 +209,8 @@ def test_anything_is_either_read_or_refused(value: Any) -> None:
         return
     assert 0 <= mask.area <= mask.height * mask.width
     assert rle.intersection(mask, mask) == mask.area
+    if mask.height * mask.width < 1e6:
+        assert mask.bitmap().sum() == mask.area
 
 
 @settings(deadline=None, max_examples=500)
