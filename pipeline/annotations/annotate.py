@@ -74,7 +74,7 @@ def annotate(
     folder and the paths given. Doing it again writes only what has changed. Raises UserError when there
     are no labels, or none of the images of the collection.
     """
-    opened = open_labels(format, folder, labels=labels, classes=classes, split=split)
+    opened = open_labels(format, folder, labels=labels, classes=classes, split=split, quiet=quiet)
     with closing(opened):
         return annotate_with(db, collection, opened, quiet=quiet)
 
@@ -86,6 +86,7 @@ def open_labels(
     labels: str | os.PathLike[str] | None = None,
     classes: str | os.PathLike[str] | None = None,
     split: str | None = None,
+    quiet: bool = True,
 ) -> Labels:
     """The labels, found and as far as possible checked, before anything is written. As `annotate`."""
     root = resolved_folder(folder)
@@ -100,7 +101,7 @@ def open_labels(
     elif format == "coco":
         if classes is not None:
             raise UserError("--classes is for yolo: a COCO file brings its own names")
-        source = open_coco(root, _path(labels), split)
+        source = open_coco(root, _path(labels), split, quiet=quiet)
         inputs.append(RunInput("file", uri_of(source.path), sha256=sha256_of(source.path)))
     else:
         raise UserError(f"labels are read as {' or '.join(FORMATS)}, not {format!r}")

@@ -113,7 +113,11 @@ def _class_id(path: Path, key: Any) -> int:
 
 def _classes(path: Path, names: dict[int, Any]) -> dict[int, ClassName]:
     for class_id, name in names.items():
-        if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME:
+        if (
+            not isinstance(name, str)
+            or not 0 < len(name) <= _LONGEST_NAME
+            or not _is_storable(name)
+        ):
             raise UserError(
                 f"{uri_of(path)}: class {class_id} has no name, or one that is no text"
                 f" of at most {_LONGEST_NAME} characters"
@@ -121,3 +125,12 @@ def _classes(path: Path, names: dict[int, Any]) -> dict[int, ClassName]:
     if not names:
         raise UserError(f"{uri_of(path)} names no class")
     return {class_id: ClassName(name) for class_id, name in names.items()}
+
+
+def _is_storable(name: str) -> bool:
+    r"""Whether SQLite can hold the name: YAML's "\0" and "\ud800" are none that it can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name

@@ -27,11 +27,12 @@ from nearsql.pipeline.annotations.coco_objects import (
 )
 from nearsql.pipeline.annotations.objects import ClassName, ImageTruth, Problems
 from nearsql.pipeline.annotations.splits import FolderSplits, named_like_a_split
-from nearsql.pipeline.console import UserError
+from nearsql.pipeline.console import Progress, UserError, progress
 from nearsql.pipeline.ingest.folders import is_within, uri_of
 
 _LISTS = ("images", "annotations", "categories")
 _PLACES_SHOWN = 5
+_BYTES_OF_PROGRESS = 2**20
 
 
 class CocoLabels:
@@ -44,8 +45,11 @@ class CocoLabels:
 
     format = "coco"
 
-    def __init__(self, path: Path, split: str | None = None) -> None:
-        """Reads all of the file once. split: of all its images. Raises UserError when it is no COCO instances file."""
+    def __init__(self, path: Path, split: str | None = None, *, quiet: bool = True) -> None:
+        """Reads all of the file once. split: of all its images.
+
+        Raises UserError when it is no COCO instances file.
+        """
         self.path = path
         self.classes: dict[int, ClassName] = {}
         self._uri = uri_of(path)
@@ -63,7 +67,8 @@ class CocoLabels:
             # Held open, so that both readings are of the same file.
             opened = images.open_regular_file(path)
             self._file: BinaryIO = self._open_files.enter_context(opened)
-            self._index()
+            with progress(f"reading {path.name}", path.stat().st_size, quiet=quiet) as bar:
+                self._index(bar)
         except images.UnreadableImage as error:
             raise UserError(f"{self._uri}: {error}") from error
         except json_arrays.NotJson as error:
@@ -100,7 +105,7 @@ class CocoLabels:
         truth = ImageTruth(self._uri)
         image = self._images[image_ids[0]]
         if len(image_ids) > 1:
-            ids = ", ".join(map(repr, image_ids[:_PLACES_SHOWN]))
+            ids = ", ".join(f"{image_id!r:.60}" for image_id in image_ids[:_PLACES_SHOWN])
             truth.problems = [f"{self.path.name}: {place} is {len(image_ids):,} images: {ids}"]
         elif image.width is not None and (image.width, image.height) != (width, height):
             truth.problems.append(
@@ -129,7 +134,7 @@ class CocoLabels:
         for image_id, places in self._ambiguous:
             shown = ", ".join(places[:_PLACES_SHOWN]) + (", ..." if places[_PLACES_SHOWN:] else "")
             ambiguous.add(
-                f"{self.path.name}: image {image_id!r}, {self._images[image_id].file_name[:200]!r},"
+                f"{self.path.name}: image {image_id!r:.60}, {self._images[image_id].file_name[:200]!r},"
                 f" may be each of {len(places):,}: {shown}"
             )
         return [(self._uri, s) for s in sentences + ambiguous.sentences(self.path.name)]
@@ -145,10 +150,14 @@ class CocoLabels:
         """Closes the file."""
         self._open_files.close()
 
-    def _index(self) -> None:
+    def _index(self, bar: Progress) -> None:
         seen: dict[str, int] = dict.fromkeys(_LISTS, 0)
         arrays: set[str] = set()
+        n_done = 0
         for element in json_arrays.elements(self._file, arrays):
+            if element.offset - n_done > _BYTES_OF_PROGRESS:
+                bar.advance(element.offset - n_done)
+                n_done = element.offset
             if element.key not in seen:
                 continue
             place = f"{self.path.name}: {element.key}[{seen[element.key]}]"
@@ -161,6 +170,8 @@ class CocoLabels:
         for name in _LISTS:
             if name not in arrays or (name != "annotations" and not seen[name]):
                 raise UserError(f"{self._uri} is no COCO instances file: it has no `{name}`")
+        if not self._images:
+            raise UserError(f"{self._uri}: {self._problems.sentences('')[0]}")
         for image_id in self._spans.keys() - self._images.keys():
             n = len(self._spans[image_id]) // 2
             self._problems.add(
@@ -214,10 +225,12 @@ class CocoLabels:
         return self._file.read(length)
 
 
-def open_coco(root: Path, labels: Path | None, split: str | None) -> CocoLabels:
+def open_coco(
+    root: Path, labels: Path | None, split: str | None, *, quiet: bool = True
+) -> CocoLabels:
     """The COCO file given, or the only one in the folder or its folder `annotations`. Raises UserError."""
     if labels is not None:
-        return CocoLabels(labels, split)
+        return CocoLabels(labels, split, quiet=quiet)
     found = [
         path
         for folder in (root / "annotations", root)
@@ -231,7 +244,7 @@ def open_coco(root: Path, labels: Path | None, split: str | None) -> CocoLabels:
         raise UserError(
             f"{root} has {what} in it or in `annotations`: give the COCO file by --labels"
         )
-    return CocoLabels(found[0] if len(found) == 1 else instances[0], split)
+    return CocoLabels(found[0] if len(found) == 1 else instances[0], split, quiet=quiet)
 
 
 def _matching(file_name: str, places: list[str]) -> list[str]:

@@ -45,7 +45,7 @@ def read_image(value: Any) -> tuple[Id, CocoImage]:
     image_id = read_id(value.get("id"), "id")
     file_name = _text(value.get("file_name"), "file_name")
     sides = [value.get("width"), value.get("height")]
-    if sides != [None, None] and not all(type(side) is int and side > 0 for side in sides):
+    if sides != [None, None] and not all(type(s) is int and 0 < s < 2**31 for s in sides):
         raise BadValue(f"its size is {_shown(sides[0])} x {_shown(sides[1])}")
     return image_id, CocoImage(file_name, *sides)
 

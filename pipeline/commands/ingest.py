@@ -1,5 +1,6 @@
 """`nearsql ingest`: images or texts into a collection."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -102,6 +103,7 @@ def _ingest_folder(file: str, source: str, options: dict[str, Any]) -> None:
                         labels=options["labels"],
                         classes=options["classes"],
                         split=options["split"],
+                        quiet=False,
                     )
                 )
             )
@@ -225,10 +227,15 @@ def show_problems(db: dbapi.Connection, file: str, run_id: int) -> None:
         (run_id, _PROBLEMS_SHOWN + 1),
     ).fetchall()
     for place, message in rows[:_PROBLEMS_SHOWN]:
-        # A table's message names the line as well: once is enough here.
+        # A message that names the line, or the file itself, says it once here.
         path, _, line = place.rpartition("#")
-        is_said = bool(path) and message.startswith(line.replace("=", " ") + ":")
-        say(f"{path if is_said else place}: {message}")
+        folder, name = os.path.split(place)
+        if path and message.startswith(line.replace("=", " ") + ":"):
+            say(f"{path}: {message}")
+        elif folder and message.startswith((f"{name}:", f"{name} line ")):
+            say(os.path.join(folder, message))
+        else:
+            say(f"{place}: {message}")
     if len(rows) > _PROBLEMS_SHOWN:
         say(
             f'... all of them: nearsql sql {file} "select uri, stage, message from item_errors'

@@ -637,6 +637,7 @@ def test_a_base_name_must_be_that_of_one_image(db: dbapi.Connection, root: Path)
     [
         ({"images": []}, "it has no `images`"),
         ({"images": {}}, "it has no `images`"),
+        ({"images": [{"id": 1}, 2]}, r"images\[0\]: its file_name is null"),
         ({"annotations": None}, "it has no `annotations`"),
         ({"categories": []}, "it has no `categories`"),
         ({"images": [{"id": 1, "file_name": "x.png"}]}, "none of the 1 images .* 'x.png'"),

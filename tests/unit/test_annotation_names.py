@@ -98,6 +98,8 @@ def test_a_linked_names_file_outside_of_the_folder_is_not_found(root: Path, tmp_
         ("names: {99999999999: cat}", "too large"),
         ("names: {[1, 2]: cat}", "not"),
         (f"names: [{'a' * 501}]", "class 0 has no name"),
+        (r'names: ["\0"]', "class 0 has no name"),
+        (r'names: [cat, "\ud800"]', "class 1 has no name"),
         ("names: [cat]\npath: [a, b]", "`path:` must be one folder"),
         ("names: [cat]\ntrain: {a: b}", "`train:` must be a folder"),
         ("names: [cat", "is not valid YAML"),

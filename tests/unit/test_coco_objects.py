@@ -147,6 +147,43 @@ def test_what_is_refused(values: dict[str, Any], sentence: str) -> None:
     assert sentence in str(caught.value)
 
 
+ODD_NUMBERS = st.one_of(st.integers(-5, 65), st.floats(), st.integers(), st.booleans(), st.none())
+ODD_SIZES = st.one_of(st.just([HEIGHT, WIDTH]), st.lists(ODD_NUMBERS, max_size=3))
+ODD_COUNTS = st.one_of(st.lists(st.integers(-9, HEIGHT * WIDTH), max_size=9), st.text(max_size=20))
+ODD_OUTLINES = st.one_of(
+    st.lists(st.lists(ODD_NUMBERS, max_size=9), max_size=3),
+    st.lists(st.lists(st.integers(0, 40), min_size=6, max_size=6), max_size=3),
+    st.fixed_dictionaries({}, optional={"size": ODD_SIZES, "counts": ODD_COUNTS}),
+    st.text(max_size=5),
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "category_id": st.one_of(st.sampled_from(sorted(NAMES)), ODD_NUMBERS),
+            "iscrowd": st.one_of(st.integers(0, 1), ODD_NUMBERS),
+            "bbox": st.one_of(st.lists(st.integers(1, 20), min_size=4, max_size=4), ODD_OUTLINES),
+            "segmentation": ODD_OUTLINES,
+        },
+    )
+)
+def test_whatever_an_annotation_holds_is_an_object_or_a_sentence(value: dict[str, Any]) -> None:
+    try:
+        thing, _ = read_object(value, WIDTH, HEIGHT, NAMES)
+    except BadValue:
+        return
+    x_min, y_min, x_max, y_max = thing.box
+    assert 0 <= x_min < x_max <= WIDTH
+    assert 0 <= y_min < y_max <= HEIGHT
+    mask_json, area = mask_and_area(thing, WIDTH, HEIGHT)
+    assert 0 <= area <= WIDTH * HEIGHT
+    if mask_json is not None:
+        assert reference.decode(json.loads(mask_json)).sum() == area
+
+
 def test_slightly_outside_is_the_border() -> None:
     value = {"category_id": 1, "bbox": [-0.5, 20, 61, 20.004], "segmentation": []}
     thing, is_clipped = read_object(value, WIDTH, HEIGHT, NAMES)
@@ -177,6 +214,7 @@ def test_images() -> None:
         {"id": 1, "file_name": "a", "width": 5},
         {"id": 1, "file_name": "a", "width": 5, "height": 0},
         {"id": 1, "file_name": "a", "width": 5.0, "height": 5},
+        {"id": 1, "file_name": "a", "width": 5, "height": 2**31},
     ):
         with pytest.raises(BadValue):
             read_image(value)
