@@ -20,6 +20,10 @@ COMMANDS = {
         "nearsql.pipeline.commands.detect",
         "Run a YOLO detector: predictions, losses, metrics, features.",
     ),
+    "loss-distance": (
+        "nearsql.pipeline.commands.loss_distance",
+        "How well each image fits what the detector saw in the others.",
+    ),
     "cluster": (
         "nearsql.pipeline.commands.cluster",
         "Find the groups of each space, noise included.",

@@ -18,6 +18,7 @@ MODULES = {
     "annotate": "nearsql.pipeline.annotations",
     "embed": "nearsql.pipeline.embed",
     "detect": "nearsql.pipeline.detect.run",
+    "loss-distance": "nearsql.pipeline.loss_distance.run",
     "cluster": "nearsql.pipeline.cluster",
     "project": "nearsql.pipeline.project",
 }
