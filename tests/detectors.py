@@ -5,7 +5,8 @@ anchor, so that objects get anchors and no loss component vanishes.
 """
 
 import os
-from functools import partial
+import tempfile
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ FAMILIES = (
 )
 CLASSES = 5
 
+_folder = tempfile.TemporaryDirectory(prefix="nearsql-tests-")
+
 
 def save_detector(
     path: Path, architecture: str, *, seed: int = 0, classes: int = CLASSES, **more: Any
@@ -49,6 +52,12 @@ def save_detector(
     checkpoint = {"model": model.half(), "ema": None, "train_args": {}, "license": "AGPL-3.0"}
     torch.save({**checkpoint, **more}, path)
     return path
+
+
+@cache
+def saved_detector(family: str) -> Path:
+    """A checkpoint of the family, made once for all tests. Nobody writes to it."""
+    return save_detector(Path(_folder.name) / f"{family}.pt", family, seed=FAMILIES.index(family))
 
 
 def random_image(seed: int, width: int = 320, height: int = 240) -> npt.NDArray[np.uint8]:

@@ -76,7 +76,8 @@ def forward(
         for name, values in heard.items():
             if not isinstance(values, Tensor) or values.ndim != 4:
                 raise UserError(f"the layer {name!r} gives no map of features; {_known(detector)}")
-        outputs = _mapped(Outputs(decoded, raw, {**dict(inputs), **heard}), Tensor.float)
+        features = {**dict(inputs), **{name: heard[name] for name in modules}}
+        outputs = _mapped(Outputs(decoded, raw, features), Tensor.float)
         if autocast:
             outputs = replace(outputs, decoded=_decode(detector, outputs.raw))
     detector.n_forwards += len(squares)
@@ -135,7 +136,13 @@ def _check_squares(squares: Sequence[npt.NDArray[np.uint8]], stride: int) -> Non
     if len(shapes) != 1:
         raise ValueError(f"squares of one size are taken together, not of {sorted(shapes)}")
     (shape,) = shapes
-    if len(shape) != 3 or shape[0] != shape[1] or shape[2] != 3 or shape[0] % stride:
+    if (
+        len(shape) != 3
+        or shape[0] != shape[1]
+        or shape[2] != 3
+        or not shape[0]
+        or shape[0] % stride
+    ):
         raise UserError(
             f"the network takes square RGB images whose side is a multiple of {stride} pixels, not"
             f" {' x '.join(map(str, shape))}"

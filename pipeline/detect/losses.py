@@ -41,8 +41,13 @@ def image_losses(
     """The losses of each image, equal whatever else is in the batch.
 
     The official criterion is normalised by a whole batch's target score sum, so it is run on each image
-    by itself. Raises ValueError as `batch_targets` does.
+    by itself. Raises ValueError as `batch_targets` does, or when something is not one an image.
     """
+    n_images = len(outputs.decoded)
+    if not n_images == len(targets) == len(frames):
+        raise ValueError(
+            f"{n_images} images have targets and frames each, not {len(targets)} and {len(frames)}"
+        )
     return [
         _losses(detector, outputs.item(i), objects, frame)
         for i, (objects, frame) in enumerate(zip(targets, frames, strict=True))

@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from pycocotools import mask as coco_rle
 from torch import Tensor
 
 from nearsql.pipeline.detect.letterbox import Frame
 from nearsql.pipeline.detect.weights import Detector
+from nearsql.udfs import rle
 
 Mask = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 # An outline becomes this many points before they are rounded to pixels, or one more than its own.
 _OUTLINE_POINTS = 1000
@@ -86,13 +87,31 @@ def batch_targets(
     return {name: torch.from_numpy(values).to(detector.device) for name, values in batch.items()}
 
 
-def _boxes(objects: Sequence[Target], frame: Frame) -> npt.NDArray[np.float64]:
-    """(objects, 4): centre, width and height as shares of the square."""
-    corners = frame.to_square([target.box for target in objects])
-    if not np.isfinite(corners).all():
+def _boxes(objects: Sequence[Target], frame: Frame) -> Floats:
+    """(objects, 4): centre, width and height as shares of the square.
+
+    This is Frame.to_square, in the precision and the order of ultralytics' own steps: from a label's
+    centre and size as shares of the image to corners, to the square, and back. So a box whose edge lies
+    on the centre of an anchor has that anchor on the same side of it.
+    """
+    boxes = np.reshape([target.box for target in objects], (-1, 4))
+    if not np.isfinite(boxes).all():
         raise ValueError("a box that is not finite is no target")
-    centres = (corners[:, :2] + corners[:, 2:]) / 2
-    return np.concatenate([centres, corners[:, 2:] - corners[:, :2]], 1) / frame.size
+    shares = (boxes / ([frame.width, frame.height] * 2)).astype(np.float32)
+    scale = np.array(frame.scaled_size * 2, np.float32)
+    corners = _to_corners(_to_centres(shares)) * scale
+    corners += np.array([frame.left, frame.top] * 2, np.float32)
+    return _to_centres(corners) / np.float32(frame.size)
+
+
+def _to_centres(corners: Floats) -> Floats:
+    low, high = corners[:, :2], corners[:, 2:]
+    return np.concatenate([(low + high) / 2, high - low], 1)
+
+
+def _to_corners(centres: Floats) -> Floats:
+    middle, half = centres[:, :2], centres[:, 2:] / 2
+    return np.concatenate([middle - half, middle + half], 1)
 
 
 def _classes(objects: Sequence[Target], n_classes: int) -> npt.NDArray[np.float64]:
@@ -110,37 +129,48 @@ def _in_square(target: Target, frame: Frame, ratio: int) -> Mask:
     square = np.zeros((frame.size, frame.size), np.uint8)
     if any(target.polygons or ()):
         for part in filter(None, target.polygons or ()):
-            outline = _outline(frame.points_to_square(np.reshape(part, (-1, 2))))
             # Each part by itself: filled together, parts that overlap would cancel each other out.
-            cv2.fillPoly(square, [outline], color=(1,))
+            cv2.fillPoly(square, [_outline(np.reshape(part, (-1, 2)), frame)], color=(1,))
     elif target.mask is not None:
-        if tuple(target.mask["size"]) != (frame.height, frame.width):
-            raise ValueError(
-                f"the mask is of {target.mask['size']} (height, width), and its image of"
-                f" {[frame.height, frame.width]}"
-            )
         across, down = frame.scaled_size
-        scaled = cv2.resize(coco_rle.decode(target.mask), (across, down))
+        scaled = cv2.resize(_bitmap(target.mask, frame), (across, down))
         square[frame.top : frame.top + down, frame.left : frame.left + across] = scaled
     side = frame.size // ratio
     return np.asarray(cv2.resize(square, (side, side)), np.uint8)
 
 
-def _outline(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    """The closed outline (n, 2) with points between its corners, all cut off to whole pixels.
+def _outline(points: npt.NDArray[np.float64], frame: Frame) -> npt.NDArray[np.int32]:
+    """The outline (n, 2) in square pixels, with points between its corners, all cut off to whole pixels.
 
     The points in between matter: cutting them off moves an outline otherwise than cutting off its
-    corners alone. Their number and places are those of ultralytics' resample_segments.
+    corners alone. Their number and places are those of ultralytics' resample_segments, and so is the
+    precision, since a corner that float32 moves below a whole pixel is cut off to the one before.
     """
     if not np.isfinite(points).all():
         raise ValueError("an outline that is not finite is no target")
-    n_points = max(_OUTLINE_POINTS, len(points) + 1)
-    closed = np.concatenate([points, points[:1]])
+    shares = (points / [frame.width, frame.height]).astype(np.float32)
+    closed = np.concatenate([shares, shares[:1]])
     corners = np.arange(len(closed))
-    places = np.linspace(0, len(closed) - 1, n_points - len(closed))
+    n_points = max(_OUTLINE_POINTS, len(closed))
+    places = np.linspace(0, len(points), n_points - len(closed))
     places = np.insert(places, np.searchsorted(places, corners), corners)
-    sampled = [np.interp(places, corners, closed[:, axis]) for axis in (0, 1)]
-    return np.stack(sampled, 1).astype(np.float32).astype(np.int32)
+    sampled = np.stack([np.interp(places, corners, closed[:, axis]) for axis in (0, 1)], 1)
+    inside = sampled.astype(np.float32) * np.array(frame.scaled_size, np.float32)
+    return (inside + np.array([frame.left, frame.top], np.float32)).astype(np.int32)
+
+
+def _bitmap(mask: dict[str, Any], frame: Frame) -> Mask:
+    """(height, width): the pixels of an RLE, 0 or 1."""
+    if tuple(mask["size"]) != (frame.height, frame.width):
+        raise ValueError(
+            f"the mask is of {list(mask['size'])} (height, width), and its image of"
+            f" {[frame.height, frame.width]}"
+        )
+    runs = rle.read("mask", mask)
+    pixels = np.zeros(frame.width * frame.height, np.uint8)
+    for start, end in zip(runs.starts.tolist(), runs.ends.tolist(), strict=True):
+        pixels[start:end] = 1
+    return pixels.reshape(frame.width, frame.height).T  # runs go down the columns
 
 
 def _overlapped(masks: Sequence[Mask], side: int) -> npt.NDArray[np.int32]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from detectors import CLASSES, FAMILIES, assets, random_image, save_detector
+from detectors import CLASSES, FAMILIES, assets, random_image, save_detector, saved_detector
 
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.detect.forward import forward
@@ -42,10 +42,10 @@ class Payload:
         return self._call
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def small() -> Path:
     """A checkpoint to be taken apart. Nobody writes to it."""
-    return save_detector(tmp_path_factory.mktemp("weights") / "small.pt", "yolov8n")
+    return saved_detector("yolov8n")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -55,7 +55,8 @@ def read(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_detector_says_of_itself(family: str, tmp_path: Path) -> None:
-    path = save_detector(tmp_path / f"my-{family}.pt", family)
+    path = tmp_path / f"my-{family}.pt"
+    path.write_bytes(saved_detector(family).read_bytes())
     detector = load_detector(path)
     assert (detector.name, detector.path) == (f"my-{family}", path)
     assert detector.architecture == family
@@ -131,7 +132,7 @@ def test_senseless_loss_settings_are_refused(
 
 
 def test_a_fused_checkpoint_gives_the_same_predictions(tmp_path: Path) -> None:
-    path = save_detector(tmp_path / "whole.pt", "yolo26n-seg")
+    path = saved_detector("yolo26n-seg")
     checkpoint = read(path)
     model = checkpoint["model"].float()
     model.end2end = True
