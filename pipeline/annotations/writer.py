@@ -14,9 +14,10 @@ from nearsql.pipeline.annotations.objects import (
 from nearsql.pipeline.annotations.outlines import mask_and_area
 from nearsql.pipeline.runs import Run, hash_rows, immediate
 
-# One transaction writes about this many images or objects: a killed process loses no more.
+# One transaction writes about this many images, or numbers of their outlines: a killed process loses
+# no more, and no more is in memory.
 BATCH_ITEMS = 500
-BATCH_OBJECTS = 20_000
+BATCH_NUMBERS = 1_000_000
 
 SOURCE_OF_SPLITS = "annotations"
 
@@ -59,7 +60,7 @@ class TruthWriter:
     def __init__(self, run: Run, source: str) -> None:
         self._run, self._db, self._source = run, run.db, source
         self._batch: list[tuple[Item, ImageTruth | None, str | None]] = []
-        self._n_objects = 0
+        self._n_numbers = 0
         self._brought: list[tuple[str, int, str]] = []
         for name in ("annotated", "objects", "new", "changed", "unchanged", "incomplete", "errors"):
             run.counts[name] = 0
@@ -67,8 +68,8 @@ class TruthWriter:
     def add(self, item: Item, truth: ImageTruth | None, split: str | None) -> None:
         """Takes what is known of one item: None where the labels say nothing."""
         self._batch.append((item, truth, split))
-        self._n_objects += len(truth.objects) if truth is not None else 0
-        if len(self._batch) >= BATCH_ITEMS or self._n_objects >= BATCH_OBJECTS:
+        self._n_numbers += sum(map(_numbers, truth.objects)) if truth is not None else 0
+        if len(self._batch) >= BATCH_ITEMS or self._n_numbers >= BATCH_NUMBERS:
             self._flush()
 
     def finish(self) -> None:
@@ -104,15 +105,17 @@ class TruthWriter:
                     written = self._db.execute(_SPLIT, (item.id, split, SOURCE_OF_SPLITS)).rowcount
                     self._run.counts["splits"] = self._run.counts.get("splits", 0) + written
         self._batch.clear()
-        self._n_objects = 0
+        self._n_numbers = 0
 
     def _replace(
         self, changes: list[tuple[Item, ImageTruth, str, list[tuple[Any, ...]]]], known: set[int]
     ) -> None:
         """Puts what the labels say now in the place of what was known of these items."""
         db, counts, run_id = self._db, self._run.counts, self._run.id
-        stale = [(item.id,) for item, *_ in changes if item.id in known]
-        db.executemany("delete from annotations where item_id = ?", stale)
+        # Also where nothing was known: another process may have come first.
+        db.executemany(
+            "delete from annotations where item_id = ?", [(item.id,) for item, *_ in changes]
+        )
         db.executemany(
             "delete from annotated_items where item_id = ?",
             [(item.id,) for item, truth, *_ in changes if truth.problems],
@@ -202,6 +205,12 @@ def brought_row(item: Item, truth: ImageTruth, rows: list[tuple[Any, ...]]) -> t
 def storable(text: str) -> str:
     """The text as SQLite can hold it: what is not valid Unicode, and NUL, spelled out."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+
+
+def _numbers(thing: AnnotatedObject) -> int:
+    """How much the object holds."""
+    outline = sum(map(len, thing.polygons or ()))
+    return len(thing.box) + outline + (len(thing.rle["counts"]) if thing.rle is not None else 0)
 
 
 def _stored(

@@ -813,10 +813,10 @@ def test_killed_in_the_middle_and_run_again(tmp_path: Path) -> None:
 
 def test_the_size_of_batches_changes_nothing(tmp_path: Path, root: Path, monkeypatch) -> None:
     found = []
-    for items, n_objects in ((500, 20_000), (1, 20_000), (500, 1)):
+    for items, numbers in ((500, 1_000_000), (1, 1_000_000), (500, 1)):
         monkeypatch.setattr(writer, "BATCH_ITEMS", items)
-        monkeypatch.setattr(writer, "BATCH_OBJECTS", n_objects)
-        db = connection.create(tmp_path / f"{items}-{n_objects}.db")
+        monkeypatch.setattr(writer, "BATCH_NUMBERS", numbers)
+        db = connection.create(tmp_path / f"{items}-{numbers}.db")
         ingest_images(db, root)
         result = annotate(db, "pets", "yolo", root)
         sha256 = "select result_sha256 from runs where id = ?"
@@ -839,6 +839,28 @@ def nearsql(capsys) -> Nearsql:
         return status, captured.out + captured.err
 
     return run
+
+
+def test_two_at_once_write_no_object_twice(
+    tmp_path: Path, root: Path, db: dbapi.Connection, monkeypatch
+) -> None:
+    """Another process annotates the same images after this one has looked at what is known."""
+    ingest_images(db, root)
+    look = writer.TruthWriter._known_truths
+
+    def look_and_be_overtaken(self: writer.TruthWriter) -> dict[int, tuple[bool, str]]:
+        known = look(self)
+        monkeypatch.setattr(writer.TruthWriter, "_known_truths", look)
+        path = db.execute("select file from pragma_database_list").fetchone()[0]
+        other = connection.connect(path)
+        annotate(other, "pets", "yolo", root)
+        other.close()
+        return known
+
+    monkeypatch.setattr(writer.TruthWriter, "_known_truths", look_and_be_overtaken)
+    annotate(db, "pets", "yolo", root)
+    assert db.execute("select count(*) from runs where kind = 'annotate'").fetchone() == (2,)
+    assert {name: len(rows) for name, rows in truth(db).items()} == {"0": 2, "1": 1, "2": 0, "3": 0}
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path, root: Path, nearsql: Nearsql) -> None:
