@@ -54,10 +54,6 @@ class Frame:
         inside = (_four(boxes) - self._shift()) / self._gains()
         return np.clip(inside, 0.0, np.tile([float(self.width), float(self.height)], 2))
 
-    def points_to_square(self, points: npt.ArrayLike) -> Boxes:
-        """Points (n, 2) as x, y: from image pixels to square pixels."""
-        return np.asarray(points, np.float64) * self._gains()[:2] + self._shift()[:2]
-
     def _gains(self) -> Boxes:
         """The gain along x and y, twice: each side is rounded to whole pixels on its own."""
         across, down = self.scaled_size

@@ -58,15 +58,14 @@ def _losses(
     detector: Detector, outputs: Outputs, targets: Sequence[Target], frame: Frame
 ) -> ImageLosses:
     objects = [target for target in targets if not target.is_crowd]
-    n_without_mask = sum(not target.has_mask for target in objects)
-    if detector.task == "segment" and n_without_mask:
-        no_masks = f"{n_without_mask} of the {len(objects)} objects have no mask"
-        if _assigns_by_masks(detector.criterion):
-            reason = f"{no_masks}, and this model assigns objects to anchors by their masks"
-            nothing: dict[str, float | None] = dict.fromkeys(detector.components)
-            return ImageLosses(nothing, dict.fromkeys(nothing, reason), None, None)
-    else:
-        no_masks = None
+    n_bare = sum(not target.has_mask for target in objects)
+    no_masks = ""
+    if detector.task == "segment" and n_bare:
+        no_masks = f"{n_bare} of the {len(objects)} objects have no mask"
+    if no_masks and detector.assigns_by_masks:
+        reason = f"{no_masks}, and this model assigns objects to anchors by their masks"
+        nothing: dict[str, float | None] = dict.fromkeys(detector.components)
+        return ImageLosses(nothing, dict.fromkeys(nothing, reason), None, None)
     with torch.inference_mode():
         batch = batch_targets(detector, [objects], [frame])
         items, normaliser, n_foreground = _official(detector.criterion, outputs.raw, batch)
@@ -104,10 +103,9 @@ def _official(
         handle.remove()
     (assignment,) = assigned
     _, _, target_scores, is_foreground, _ = assignment
-    values = {name.removesuffix("_loss"): value.item() for name, value in items.items()}
-    return values, target_scores.sum().item(), int(is_foreground.sum())
-
-
-def _assigns_by_masks(criterion: Any) -> bool:
-    """Whether masks decide which anchor is given to which object, and with them all components."""
-    return type(criterion.assigner).__name__ == "SegTaskAlignedAssigner"
+    # All numbers at once: on a GPU each of them would be waited for.
+    *values, normaliser, n_foreground = torch.stack(
+        [*items.values(), target_scores.sum(), is_foreground.sum()]
+    ).tolist()
+    names = (name.removesuffix("_loss") for name in items)
+    return dict(zip(names, values, strict=True)), normaliser, int(n_foreground)

@@ -64,6 +64,7 @@ with _importing_ultralytics():
     from ultralytics.nn.modules.head import Detect, Segment, Segment26, v10Detect
     from ultralytics.nn.tasks import DetectionModel, SegmentationModel, torch_safe_load
     from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
+    from ultralytics.utils.tal import SegTaskAlignedAssigner
 
 Task = Literal["detect", "segment"]
 
@@ -101,6 +102,11 @@ class Detector:
     network: torch.nn.Module  # unfused, float32, without gradients
     criterion: Any  # the official one; of an end-to-end model its one-to-one part
     n_forwards: int = 0  # images that have passed through the network
+
+    @property
+    def assigns_by_masks(self) -> bool:
+        """Whether an object's mask has a say in which anchors it is given, and so in every loss."""
+        return isinstance(self.criterion.assigner, SegTaskAlignedAssigner)
 
 
 def load_detector(weights: str | os.PathLike[str], *, device: str = "cpu") -> Detector:

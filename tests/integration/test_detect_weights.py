@@ -64,6 +64,7 @@ def test_what_a_detector_says_of_itself(family: str, tmp_path: Path) -> None:
     assert detector.classes == tuple(f"class {index}" for index in range(CLASSES))
     assert detector.components == COMPONENTS[family]
     assert detector.is_end_to_end == family.startswith(("yolov10", "yolo26"))
+    assert detector.assigns_by_masks == (family == "yolo26n-seg")
     assert detector.strides == (8, 16, 32)
     assert detector.licence == "AGPL-3.0"
     assert detector.loss_settings == {"box": 7.5, "cls": 0.5, "dfl": 1.5, "mask_ratio": 4}
@@ -264,6 +265,7 @@ def test_a_checkpoint_of_something_else(content: Any, tmp_path: Path) -> None:
         load_detector(tmp_path / "a.pt")
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_a_torchscript_archive(tmp_path: Path) -> None:
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")
     with pytest.raises(UserError, match="it is a TorchScript archive"):

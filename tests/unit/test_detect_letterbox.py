@@ -49,13 +49,6 @@ def test_the_pixels_are_those_of_letterbox(width: int, height: int, size: int, s
     assert (frame.width, frame.height, frame.size) == (width, height, size)
 
 
-def test_points_move_as_corners_do() -> None:
-    frame = Frame.fit(301, 199, 160)
-    box = np.array([[10.5, 20.25, 200, 150]])
-    moved = frame.points_to_square(box.reshape(2, 2))
-    np.testing.assert_array_equal(moved.reshape(1, 4), frame.to_square(box))
-
-
 def test_boxes_are_clipped_to_the_image() -> None:
     frame = Frame.fit(100, 50, 200)
     assert frame.to_image([[-5, -5, 500, 500]]).tolist() == [[0, 0, 100, 50]]
