@@ -261,7 +261,9 @@ def _fill(
     """Encodes the items and writes each batch in a transaction of its own."""
     if not quiet:
         size = 4 * target.dimensions * len(item_ids)
-        say(f"embedding {len(item_ids):,} {kind}s: {_bytes(size)} of vectors")
+        weights = target.model.parameters.get("checkpoint", {}).get("bytes")
+        and_weights = f", {_bytes(weights)} of weights on {encoder.device}" if weights else ""
+        say(f"embedding {len(item_ids):,} {kind}s: {_bytes(size)} of vectors{and_weights}")
     batches = encode_items(current.db, encoder, item_ids, kind, batch_size, current.timed)
     started = time.perf_counter()
     first = next(batches, [])

@@ -50,8 +50,9 @@ def command(file: str, model: str, **options: Any) -> None:
     Only items without a vector are encoded, so that an interrupted run is finished by running it
     again, and new items are measured with the same ruler as the old ones.
 
-    The weights of clip, dino and timm are read as tensors and nothing else; their hash is recorded,
-    and a space keeps to the weights it was made with.
+    clip, dino and timm give the network's raw features, compared by cosine. Their weights are read
+    as tensors and nothing else; the hash is recorded, and a space keeps to the weights it was made
+    with.
 
     \b
       nearsql embed photos.db --model clip:ViT-B-32

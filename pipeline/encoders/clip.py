@@ -7,11 +7,11 @@ QuickGELU; open_clip forgets that when the weights come from a local file, and h
 """
 
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from open_clip.convert import convert_state_dict
@@ -30,19 +30,12 @@ from nearsql.pipeline.encoders.checkpoints import (
     read_state,
     recorded_checkpoint,
 )
-from nearsql.pipeline.encoders.torch_encoder import (
-    BATCH_SIZE,
-    TorchEncoder,
-    input_size,
-    onto,
-    three_numbers,
-)
-
-__all__ = ["BATCH_SIZE", "DEVICES", "KIND", "OPTIONS", "PACKAGES"]
+from nearsql.pipeline.encoders.torch_encoder import TorchEncoder, input_size, onto, three_numbers
 
 KIND: Kind = "image"
 OPTIONS: Mapping[str, Option] = {"checkpoint": None}
 DEVICES = devices.DEVICES
+BATCH_SIZE = 32
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "pillow")
 
 # Architectures with several tags of which one is what people mean.
@@ -142,7 +135,7 @@ class ClipTextTower:
         """The vector of one text, of which the model's context length (mostly 77 tokens) counts."""
         with torch.inference_mode():
             (found,) = self._network.encode_text(self._tokenize([text])).float().numpy()
-        if not all(map(math.isfinite, found)):
+        if not np.isfinite(found).all():
             raise CannotEncode("the model gave a vector with a value that is no finite number")
         vector: Vectors = found
         return vector

@@ -25,7 +25,6 @@ from nearsql.pipeline.encoders.checkpoints import (
     recorded_checkpoint,
 )
 from nearsql.pipeline.encoders.torch_encoder import (
-    BATCH_SIZE,
     LARGEST_INPUT,
     TorchEncoder,
     input_size,
@@ -33,11 +32,10 @@ from nearsql.pipeline.encoders.torch_encoder import (
     three_numbers,
 )
 
-__all__ = ["BATCH_SIZE", "DEVICES", "KIND", "OPTIONS", "PACKAGES"]
-
 KIND: Kind = "image"
 OPTIONS: Mapping[str, Option] = {"checkpoint": None, "size": None}
 DEVICES = devices.DEVICES
+BATCH_SIZE = 32
 PACKAGES = ("torch", "torchvision", "timm", "pillow")
 
 # The file of weights that timm's repositories on the hub have.
@@ -169,10 +167,11 @@ def _converted(network: Any, state: State) -> State:
     classifiers = network.pretrained_cfg.get("classifier") or ()
     if isinstance(classifiers, str):
         classifiers = (classifiers,)
-    of_classifier = {f"{name}.{part}" for name in classifiers for part in ("weight", "bias")}
+    # `head` of `head.fc`: what is left of that module in a network without a classifier stays.
+    modules = tuple(f"{name.partition('.')[0]}." for name in classifiers)
     own = network.state_dict()
     return {
-        name: value for name, value in state.items() if name in own or name not in of_classifier
+        name: value for name, value in state.items() if name in own or not name.startswith(modules)
     }
 
 

@@ -22,8 +22,6 @@ from nearsql.pipeline.console import UserError
 from nearsql.pipeline.encoders import Batch, CannotEncode, Columns, Vectors
 from nearsql.udfs.spaces import Metric
 
-BATCH_SIZE = 32
-
 # Preprocessing that a database file may ask for is bounded: larger inputs than this no model takes.
 LARGEST_INPUT = 4096
 

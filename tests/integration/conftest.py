@@ -3,14 +3,17 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from checkpoints import Checkpoints
 from gallery import Gallery, build
 from served import Site, site
+
+if TYPE_CHECKING:
+    from checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +30,8 @@ def gallery_site(gallery: Gallery) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> "Checkpoints":
     """Files of random weights for CLIP, DINO and other networks. Nobody writes to them."""
+    from checkpoints import Checkpoints  # brings torch, which most tests do without
+
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))

@@ -486,6 +486,21 @@ def test_checkpoints_as_training_scripts_write_them(
     assert np.allclose(vectors(photos, "half"), vectors(photos, "plain"), atol=0.05)
 
 
+@pytest.mark.parametrize("name", ["levit_128s", "convnext_atto", "test_maxvit", "test_nfnet"])
+def test_classifiers_of_all_sorts_are_left_out(checkpoints: Checkpoints, name: str) -> None:
+    options = {"checkpoint": str(checkpoints.path(name)), "size": None}
+    full_name = timm_models.full_name(f"timm:{name}")
+    model = timm_models.fit(full_name, "s", options, None)  # type: ignore[arg-type]
+    encoder = timm_models.load(model, "cpu")
+    network = new_network(name)
+    network.reset_classifier(0)
+    prepared = encoder.prepare(pictures()[0][0])
+    with torch.inference_mode():
+        expected = network(prepared[None]).numpy()
+    found = encoder({"item_id": [1], "prepared": [prepared]})["vector"]
+    assert np.allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_open_clips_older_names_are_converted(
     photos: dbapi.Connection, checkpoints: Checkpoints, tmp_path: Path
 ) -> None:
@@ -590,6 +605,19 @@ def test_without_a_checkpoint_the_weights_come_from_the_hub_or_not_at_all(
     assert path == str(checkpoints.path(RESNET))
 
 
+def test_offline_the_hub_itself_says_no(
+    photos: dbapi.Connection, tmp_path: Path, monkeypatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for name in ("clip", "dino"):
+        with pytest.raises(UserError, match="could not be fetched: give .* --checkpoint") as caught:
+            embed(photos, name)
+        assert "\n" not in str(caught.value)
+
+
 def test_weights_of_one_architecture_that_are_not_used_alike(
     photos: dbapi.Connection, checkpoints: Checkpoints
 ) -> None:
@@ -669,20 +697,13 @@ def test_the_command(tmp_path: Path, checkpoints: Checkpoints) -> None:
     rows = [(f"memory:{n}", data, {}, {}) for n, (data, _) in enumerate(pictures())]
     ingest_image_bytes(db, rows, collection="photos", source="test")
 
-    def nearsql(*args: object) -> subprocess.CompletedProcess[str]:
-        code = "from nearsql.pipeline.cli import main; main()"
-        command = [sys.executable, "-c", code, "embed", *map(str, args)]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-        return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-    model = ("--model", f"timm:{VIT}", "--device", "cpu", "--collection", "photos")
-    made = nearsql(file, *model, "--checkpoint", checkpoints.path(VIT))
+    code = "from nearsql.pipeline.cli import main; main()"
+    options = ["--model", f"timm:{VIT}", "--device", "cpu", "--collection", "photos"]
+    command = [sys.executable, "-c", code, "embed", str(file), *options, "--checkpoint"]
+    made = subprocess.run([*command, str(checkpoints.path(VIT))], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     assert made.stdout == ""
+    assert re.search(r"of vectors, 1.5 MB of weights on cpu: .* threads\n", made.stderr)
     assert f"the space 'photos/timm:{VIT}' has 64 dimensions" in made.stderr
     assert re.search(r"besides the model +\d+% of [\d.]+ s", made.stderr)
-    offline = nearsql(file, "--model", "dino")
-    assert offline.returncode == 1
-    (line,) = offline.stderr.splitlines()
-    assert f"the weights of dino:{DINO} could not be fetched: give a file of them" in line
     db.close()
