@@ -613,7 +613,9 @@ def test_offline_the_hub_itself_says_no(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     for name in ("clip", "dino"):
-        with pytest.raises(UserError, match="could not be fetched: give .* --checkpoint") as caught:
+        with pytest.raises(
+            UserError, match=r"could not be fetched: give .* --checkpoint"
+        ) as caught:
             embed(photos, name)
         assert "\n" not in str(caught.value)
 
