@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -180,7 +181,7 @@ def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
         with copy.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         try:
-            with warnings.catch_warnings():
+            with _without_constructors(), warnings.catch_warnings():
                 warnings.simplefilter(
                     "ignore"
                 )  # what is wrong with a file is said in our own words
@@ -190,8 +191,37 @@ def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
     return sha256, cast(Mapping[str, Any], checkpoint)
 
 
+class _AsksForConstructor(Exception):
+    """A file wants a module of this class to be constructed."""
+
+
+@contextmanager
+def _without_constructors() -> Iterator[None]:
+    """Refuses to construct a module in this thread.
+
+    A checkpoint's modules are restored as they were, without a call of their constructors. But a file may
+    ask for one, with arguments of its choice, and some of them download weights.
+    """
+    constructor, reader = torch.nn.Module.__init__, threading.get_ident()
+
+    def refuse(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+        if threading.get_ident() == reader:
+            raise _AsksForConstructor(type(self).__name__)
+        constructor(self, *args, **kwargs)
+
+    torch.nn.Module.__init__ = refuse
+    try:
+        yield
+    finally:
+        torch.nn.Module.__init__ = constructor
+
+
 def _why(error: BaseException) -> str:
     """Why a file is no checkpoint, in words of our own where they say more."""
+    if isinstance(error, _AsksForConstructor):
+        return (
+            f"it asks for a {error} to be constructed, which a checkpoint does not, and was not run"
+        )
     reasons = [str(error)]
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause

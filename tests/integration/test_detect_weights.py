@@ -20,6 +20,7 @@ from nearsql.pipeline.detect.weights import Detector, load_detector, state_sha25
 # isort: split
 # After `weights`, which keeps the import from changing other libraries.
 from ultralytics.nn import tasks
+from ultralytics.nn.modules import block
 
 COMPONENTS = {
     "yolov8n": ("box", "cls", "dfl"),
@@ -33,10 +34,10 @@ COMPONENTS = {
 
 
 class Payload:
-    """Runs a function of Python when it is unpickled."""
+    """Calls something when it is unpickled."""
 
-    def __init__(self, function: Any, argument: str) -> None:
-        self._call = function, (argument,)
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self._call = function, arguments
 
     def __reduce__(self) -> Any:
         return self._call
@@ -200,6 +201,23 @@ def test_the_refusal_names_what_the_file_asks_for(tmp_path: Path) -> None:
     torch.save({"model": payloads(tmp_path)[0]}, tmp_path / "hostile.pt")
     with pytest.raises(UserError, match=r"it asks for (posix|nt)\.system, .* and was not run"):
         load_detector(tmp_path / "hostile.pt")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (block.TorchVision, ("resnet18", "DEFAULT")),  # would download weights
+        (tasks.DetectionModel, ("https://example.org/model.yaml",)),
+        (tasks.ClassificationModel, ("yolov8n-cls.yaml",)),
+        (torch.nn.Linear, (2, 2)),
+    ],
+)
+def test_nothing_is_constructed(kind: type, arguments: tuple[Any, ...], tmp_path: Path) -> None:
+    """Known classes are restored, never called: their constructors do more than they seem to."""
+    torch.save({"model": Payload(kind, *arguments)}, tmp_path / "hostile.pt")
+    with pytest.raises(UserError, match=f"asks for a {kind.__name__} to be constructed"):
+        load_detector(tmp_path / "hostile.pt")
+    assert torch.nn.Linear(2, 2).in_features == 2  # elsewhere nothing has changed
 
 
 def test_without_a_safe_loader_nothing_is_loaded(
