@@ -191,9 +191,9 @@ def _compare_features(
         ).fetchone()
         if row is not None:
             then, now = (np.frombuffer(v, "<f4").astype(np.float64) for v in (row[0], vector))
-            cosine = then @ now / (np.linalg.norm(then) * np.linalg.norm(now))
+            cosine = float(then @ now / (np.linalg.norm(then) * np.linalg.norm(now)))
             what = f"item {rows.item_id}, {layer}"
-            differences.add(what, "a vector", "another one", float(max(0.0, 1 - cosine)))
+            differences.add(what, "a vector", "another one", max(0.0, 1 - cosine))
 
 
 def _stored(

@@ -5,7 +5,7 @@ A run writes what comes out, a replay hashes it, and a check compares it with wh
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -167,13 +167,18 @@ class Judge:
         self, outputs: Outputs, known: Sequence[GroundTruth | None], frames: Sequence[Frame]
     ) -> dict[int, ImageLosses]:
         """The losses of the images that were annotated, by their row in the batch."""
-        return {
-            row: image_losses(
+        found = {}
+        for row, truth in enumerate(known):
+            if truth is None:
+                continue
+            (losses,) = image_losses(
                 self.detector, outputs.item(row), [truth.targets], frames[row : row + 1]
-            )[0]
-            for row, truth in enumerate(known)
-            if truth is not None
-        }
+            )
+            if truth.unknown and not truth.targets:
+                reasons = dict.fromkeys(losses.reasons, "the model has no class of its objects")
+                losses = replace(losses, reasons=reasons)
+            found[row] = losses
+        return found
 
     def _extra_layers(self) -> list[str]:
         asked = dict.fromkeys((*self.settings.layers, *self.settings.feature_maps))

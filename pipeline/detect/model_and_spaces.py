@@ -20,6 +20,7 @@ def save_detector(db: dbapi.Connection, detector: Detector, name: str) -> int:
         "classes": list(detector.classes),
         "components": list(detector.components),
         "strides": list(detector.strides),
+        "loss_settings": detector.loss_settings,
         "end_to_end": detector.is_end_to_end,
     }
     with immediate(db):

@@ -96,7 +96,7 @@ def _losses(judged: Judged, components: tuple[str, ...]) -> Iterator[tuple[Any, 
         else:
             value = losses.values[component]
             reason = losses.reasons.get(component)
-            yield component, _real(value), reason, float(losses.normaliser)
+            yield component, _real(value), reason, _real(losses.normaliser)
 
 
 def write_rows(run: Run, rows: Iterable[ItemRows], spaces: Mapping[str, int]) -> None:
