@@ -192,7 +192,7 @@ def test_a_failed_step_leaves_the_file_at_the_step_before(
 ) -> None:
     path = tmp_path / "half.db"
     db = connection.connect(path)
-    db.execute("create view clustering_results as select 1")  # stands in the way of the last step
+    db.execute("create view clustering_results as select 1")  # stands in the way of 0012
     db.commit()
     from sqlite_utils import Database
 
@@ -200,10 +200,11 @@ def test_a_failed_step_leaves_the_file_at_the_step_before(
 
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         migration.apply(Database(db, execute_plugins=False))
-    assert db.execute("pragma user_version").fetchone() == (migrations.latest_version() - 1,)
+    assert db.execute("pragma user_version").fetchone() == (11,)
     db.execute("drop view clustering_results")
     db.commit()
-    assert connection.migrate(db) == ["0012_views"]
+    steps = [f.name.removesuffix(".sql") for f in migrations.step_files()]
+    assert connection.migrate(db) == steps[11:]
     db.close()
 
 
