@@ -27,6 +27,9 @@ PACKAGES = ("hdbscan", "numba", "faiss-cpu", "scikit-learn")
 
 LEVEL = 1
 
+# What a run of pipeline/cluster_losses.py calls its method.
+METHOD_OF_LOSSES = "hdbscan of loss distances"
+
 # All against all is multiplied about three times: for the neighbours, the searches beyond them, and
 # (half of all pairs) the ties. Shorter work needs no forecast.
 _PRODUCTS = 3
@@ -101,6 +104,10 @@ def cluster_spaces(
 
 def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
     """The SHA-256 of a clustering run's result, computed anew."""
+    if recorded.parameters.get("method") == METHOD_OF_LOSSES:
+        from nearsql.pipeline import cluster_losses  # which imports this module
+
+        return cluster_losses.recompute(db, recorded)
     if recorded.parameters.get("method") != "hdbscan":
         raise CannotReplay(
             f"run {recorded.id} clustered by {recorded.parameters.get('method')!r}, not 'hdbscan'"
@@ -165,7 +172,7 @@ def _cluster(
             clusters = _clusters(matrix, rows)
         with current.timed("write"), immediate(db):
             refuse_if_changed(db, source)
-            _write(db, current.id, clusters, rows)
+            write_clusters(db, current.id, clusters, rows)
         noise = sum(row[1] is None for row in rows)
         current.counts |= {
             "total": total,
@@ -200,12 +207,16 @@ def _clusters(matrix: Matrix, rows: list[Row]) -> list[tuple[int, int, bytes, in
     return found
 
 
-def _write(
+def write_clusters(
     db: dbapi.Connection,
     run_id: int,
-    clusters: list[tuple[int, int, bytes, int, float | None]],
+    clusters: Sequence[tuple[int, int, bytes | None, int, float | None]],
     rows: list[Row],
 ) -> None:
+    """Writes a run's clusters and memberships in the caller's transaction.
+
+    clusters: label, size, centroid, exemplar and birth lambda of each.
+    """
     ids: dict[int | None, int | None] = {None: None}
     for label, size, centroid, exemplar, birth_lambda in clusters:
         ids[label] = db.execute(

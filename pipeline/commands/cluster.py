@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from nearsql.pipeline.commands.ingest import show_problems
 from nearsql.pipeline.console import UserError, summary
 from nearsql.udfs.connection import open_database
 
@@ -46,6 +47,19 @@ from nearsql.udfs.connection import open_database
     show_default=True,
     help="Clusters that split closer than this distance stay together.",
 )
+@click.option(
+    "--loss-distance",
+    "loss_run",
+    metavar="RUN",
+    type=click.IntRange(min=1),
+    help="Cluster by the stored distances of this run of all pairs, and no space.",
+)
+@click.option("--component", metavar="NAME", help="--loss-distance: of which loss; cls.")
+@click.option(
+    "--symmetrize",
+    type=click.Choice(["mean", "max", "min"]),
+    help="--loss-distance: what is taken of a pair's two directions; mean.",
+)
 def command(file: str, spaces: tuple[str, ...], **options: Any) -> None:
     """Find the clusters of each SPACE of FILE (all, if none is named), by HDBSCAN.
 
@@ -55,7 +69,21 @@ def command(file: str, spaces: tuple[str, ...], **options: Any) -> None:
     \b
       nearsql cluster photos.db
       nearsql cluster photos.db birds/pixels --min-cluster-size 20 --min-samples 5
+      nearsql cluster photos.db --loss-distance 4 --component cls --symmetrize mean
     """
+    given = {name: options.pop(name) for name in ("component", "symmetrize")}
+    loss_run = options.pop("loss_run")
+    if loss_run is not None:
+        if spaces or options["downsample"] != 1:
+            raise UserError(
+                "--loss-distance clusters a run's items: name no SPACE, no --downsample"
+            )
+        del options["downsample"]
+        _cluster_losses(file, loss_run, given, options)
+        return
+    for name, value in given.items():
+        if value is not None:
+            raise UserError(f"--{name} belongs to --loss-distance: give its run, too")
     from nearsql.pipeline.cluster import cluster_spaces
 
     with closing(open_database(file)) as db:
@@ -78,6 +106,35 @@ def command(file: str, spaces: tuple[str, ...], **options: Any) -> None:
             if result is made[-1]
             else None,
         )
+
+
+def _cluster_losses(
+    file: str, loss_run: int, given: dict[str, Any], options: dict[str, Any]
+) -> None:
+    from nearsql.pipeline.cluster_losses import cluster_losses
+
+    chosen = {"component": "cls", "symmetrize": "mean"}
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    with closing(open_database(file)) as db:
+        result = cluster_losses(db, loss_run, **chosen, **options)
+        show_problems(db, file, result.run_id)
+    counts = result.counts
+    share = f"{100 * counts['noise_share']:.1f}% of what was clustered"
+    facts: dict[str, Any] = {"items": counts["total"], "clusters": counts["clusters"]}
+    if counts["left_out"]:
+        facts["left out"] = counts["left_out"]
+    facts["noise"] = f"{counts['noise']:,}, {share}"
+    summary(
+        f"run {result.run_id}: {chosen['component']} of run {loss_run},"
+        f" {chosen['symmetrize']} of both directions",
+        facts,
+        next_step=_next_step(
+            f"{file} --loss-distance {loss_run}" if not counts["clusters"] else file,
+            result.run_id,
+            int(counts["clusters"]),
+            options,
+        ),
+    )
 
 
 def _next_step(file: str, run: int | None, clusters: int, options: dict[str, Any]) -> str:

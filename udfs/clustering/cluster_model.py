@@ -119,6 +119,10 @@ def _clustering_run(db: apsw.Connection, run: int) -> tuple[str, dict[str, Any],
     if status != "finished":
         raise SqlFunctionError(f"run {run} is {status}, and has no clusters to belong to")
     if space is None:
+        if "space" not in json.loads(parameters):
+            raise SqlFunctionError(
+                f"run {run} clustered stored distances, among which a vector has no place"
+            )
         raise SqlFunctionError(f"the space that run {run} clustered is deleted")
     return str(space), json.loads(parameters), (started_at, sha256)
 
