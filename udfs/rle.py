@@ -75,6 +75,10 @@ def read(name: str, rle: Any) -> Mask:
         raise SqlFunctionError(
             f"{name} has a run of {counts.min()} pixels: no run is shorter than 0"
         )
+    if not counts[1:].all():  # pycocotools' merge and iou stop at such a run, or go on for ever
+        raise SqlFunctionError(
+            f"{name} has an empty run: only the first, of background, may be empty"
+        )
     # No count is large enough for the sum of those there can be to overflow.
     total = int(counts.sum())
     if total != height * width:

@@ -112,7 +112,7 @@ def as_xywh(box: Box) -> list[float]:
     return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(detection_lists, target_lists, st.sampled_from([0.1, 0.5, 0.9, 1.0]))
 def test_matches_as_the_slow_loop_does(
     found: list[Detection], truth: list[Target], threshold: float
@@ -123,7 +123,7 @@ def test_matches_as_the_slow_loop_does(
     assert got.ignored == expected.ignored
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(detection_lists.filter(bool), target_lists)
 def test_matches_as_pycocotools_does(found: list[Detection], truth: list[Target]) -> None:
     got, expected = match(found, truth), coco_match(found, truth)
