@@ -113,7 +113,7 @@ def _cluster_losses(
 ) -> None:
     from nearsql.pipeline.cluster_losses import cluster_losses
 
-    chosen = {"component": "cls", "symmetrize": "mean"}
+    chosen: dict[str, Any] = {"component": "cls", "symmetrize": "mean"}
     chosen |= {name: value for name, value in given.items() if value is not None}
     with closing(open_database(file)) as db:
         result = cluster_losses(db, loss_run, **chosen, **options)
