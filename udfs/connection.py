@@ -156,6 +156,8 @@ def create(path: str | os.PathLike[str]) -> dbapi.Connection:
         if migrations.file_state(connection).state == "empty":
             connection.execute(f"pragma page_size = {PAGE_SIZE}")
             connection.execute("pragma journal_mode = wal")
+            # SQLite counted the cache in the pages that the file had until now, a sixteenth as large.
+            connection.apsw.pragma("cache_size", -CACHE_KIB)
         migrate(connection)
     except BaseException:
         connection.close()

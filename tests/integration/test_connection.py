@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import pytest
 
 import nearsql
@@ -215,3 +216,14 @@ def test_no_warning_for_a_current_file(database: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         nearsql.connect(database).close()
+
+
+def test_the_cache_of_a_new_file_is_bounded_as_that_of_an_old_one(tmp_path: Path) -> None:
+    db = connection.create(tmp_path / "new.db")
+    db.execute("create table blobs (data blob)")
+    with db:
+        for _ in range(100):
+            db.execute("insert into blobs values (randomblob(1000000))")
+    used, _ = db.apsw.status(apsw.SQLITE_DBSTATUS_CACHE_USED)
+    assert used < 1.2 * 1024 * connection.CACHE_KIB
+    db.close()
