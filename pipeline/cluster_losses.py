@@ -8,6 +8,7 @@ recorded, and the diagonal is 0.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,9 @@ from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.runs import Run, hash_rows, immediate, run, run_input
 from nearsql.udfs import dbapi
 
-SYMMETRIZE = {
+Matrix = NDArray[np.float64]
+
+SYMMETRIZE: dict[str, Callable[[Matrix, Matrix], Matrix]] = {
     "mean": lambda there, back: (there + back) / 2,
     "max": np.maximum,
     "min": np.minimum,
@@ -43,7 +46,7 @@ class LossMatrix:
     """
 
     item_ids: list[int]
-    distances: NDArray[np.float64]
+    distances: Matrix
     left_out: dict[int, str]
 
 
@@ -169,7 +172,7 @@ def _check_run(db: dbapi.Connection, run_id: int, component: str) -> None:
         )
 
 
-def _defined(distances: NDArray[np.float64]) -> tuple[list[int], dict[int, int]]:
+def _defined(distances: Matrix) -> tuple[list[int], dict[int, int]]:
     """The places among which all distances are defined; and of each other, how many of its were not."""
     is_undefined = np.isnan(distances)
     kept = np.ones(len(distances), bool)
