@@ -16,8 +16,9 @@ import torch
 
 from nearsql.pipeline import images
 from nearsql.pipeline.ahead import map_ahead
-from nearsql.pipeline.detect.detections import Detection, detections
-from nearsql.pipeline.detect.forward import Outputs, forward
+from nearsql.pipeline.console import UserError
+from nearsql.pipeline.detect.detections import Detection, NotFiniteError, detections
+from nearsql.pipeline.detect.forward import Outputs, forward, head_inputs
 from nearsql.pipeline.detect.ground_truth import GroundTruth, read_truth
 from nearsql.pipeline.detect.letterbox import Frame, letterbox
 from nearsql.pipeline.detect.losses import ImageLosses, image_losses
@@ -29,9 +30,6 @@ from nearsql.pipeline.item_contents import CannotRead, Item, read_items
 from nearsql.udfs import dbapi
 
 T = TypeVar("T")
-
-# The inputs of the detection head, whose averages are always stored.
-HEAD_INPUTS = ("p3", "p4", "p5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,6 @@ class Judge:
 
     def _judge(self, truths: dict[int, GroundTruth], ready: Sequence[_Prepared]) -> list[Judged]:
         """One forward pass for all of them. Raises torch.OutOfMemoryError when fewer may succeed."""
-        frames = [_known(item.frame) for item in ready]
         with self._timed("model"):
             outputs = forward(
                 self.detector,
@@ -119,75 +116,88 @@ class Judge:
                 autocast=self.settings.autocast is not None,
             )
             averages = {
-                layer: np.ascontiguousarray(values.float().mean((2, 3)).cpu().numpy(), dtype="<f4")
+                layer: np.ascontiguousarray(values.mean((2, 3)).cpu().numpy(), dtype="<f4")
                 for layer, values in outputs.features.items()
             }
         with self._timed("measure"):
-            found = detections(
-                self.detector,
-                outputs,
-                frames,
-                conf=self.settings.conf,
-                iou=self.settings.iou,
-                max_det=self.settings.max_det,
-                multi_label=self.settings.multi_label,
-            )
-            known = [truths.get(item.item_id) for item in ready]
-            losses = self._losses(outputs, known, frames)
             judged = []
             for row, item in enumerate(ready):
-                features = {layer: averages[layer][row] for layer in averages}
-                if not all(np.isfinite(values).all() for values in features.values()):
-                    problem = "the model gave features that are no finite numbers"
-                    judged.append(Judged(item.item_id, item.uri, "detect", problem))
-                    continue
-                truth = known[row]
+                features = {layer: values[row] for layer, values in averages.items()}
                 judged.append(
-                    Judged(
-                        item.item_id,
-                        item.uri,
-                        features={layer: values.tobytes() for layer, values in features.items()},
-                        feature_maps=self._maps(outputs, row),
-                        detections=found[row],
-                        truth=truth,
-                        losses=losses.get(row),
-                        metrics=image_metrics(
-                            found[row],
-                            truth.targets if truth else None,
-                            classes=self.detector.classes,
-                            supercategories=self._supercategories,
-                            has_masks=self.detector.task == "segment",
-                            metrics_conf=self.settings.metrics_conf,
-                        ),
-                    )
+                    self._judge_one(item, outputs.item(row), features, truths.get(item.item_id))
                 )
         return judged
 
-    def _losses(
-        self, outputs: Outputs, known: Sequence[GroundTruth | None], frames: Sequence[Frame]
-    ) -> dict[int, ImageLosses]:
-        """The losses of the images that were annotated, by their row in the batch."""
-        found = {}
-        for row, truth in enumerate(known):
-            if truth is None:
-                continue
-            (losses,) = image_losses(
-                self.detector, outputs.item(row), [truth.targets], frames[row : row + 1]
+    def _judge_one(
+        self,
+        item: _Prepared,
+        outputs: Outputs,
+        features: dict[str, npt.NDArray[np.float32]],
+        truth: GroundTruth | None,
+    ) -> Judged:
+        """What one image's outputs come to; each image by itself, so that none spoils another's."""
+        if not all(np.isfinite(values).all() for values in features.values()):
+            problem = "the model gave features that are no finite numbers"
+            return Judged(item.item_id, item.uri, "detect", problem)
+        settings, frames = self.settings, [_known(item.frame)]
+        try:
+            (found,) = detections(
+                self.detector,
+                outputs,
+                frames,
+                conf=settings.conf,
+                iou=settings.iou,
+                max_det=settings.max_det,
+                multi_label=settings.multi_label,
             )
-            if truth.unknown and not truth.targets:
-                reasons = dict.fromkeys(losses.reasons, "the model has no class of its objects")
-                losses = replace(losses, reasons=reasons)
-            found[row] = losses
-        return found
+        except NotFiniteError:
+            problem = "the model gave predictions that are no finite numbers"
+            return Judged(item.item_id, item.uri, "detect", problem)
+        try:
+            losses = self._losses(outputs, truth, frames) if truth else None
+            metrics = image_metrics(
+                found,
+                truth.targets if truth else None,
+                classes=self.detector.classes,
+                supercategories=self._supercategories,
+                has_masks=self.detector.task == "segment",
+                metrics_conf=settings.metrics_conf,
+            )
+        except (UserError, ValueError) as error:
+            problem = f"its ground truth cannot be used, ingest it again: {error}"
+            return Judged(item.item_id, item.uri, "truth", problem)
+        return Judged(
+            item.item_id,
+            item.uri,
+            features={layer: values.tobytes() for layer, values in features.items()},
+            feature_maps=self._maps(outputs),
+            detections=found,
+            truth=truth,
+            losses=losses,
+            metrics=metrics,
+        )
+
+    def _losses(self, outputs: Outputs, truth: GroundTruth, frames: Sequence[Frame]) -> ImageLosses:
+        """The losses of an image that was annotated."""
+        (losses,) = image_losses(self.detector, outputs, [truth.targets], frames)
+        if truth.unknown and not truth.targets:
+            reasons = dict.fromkeys(losses.reasons, "the model has no class of its objects")
+            losses = replace(losses, reasons=reasons)
+        return losses
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers whose averages become spaces: the head's inputs, and those asked for."""
+        return list(dict.fromkeys((*head_inputs(self.detector), *self.settings.layers)))
 
     def _extra_layers(self) -> list[str]:
         asked = dict.fromkeys((*self.settings.layers, *self.settings.feature_maps))
-        return [layer for layer in asked if layer not in HEAD_INPUTS]
+        return [layer for layer in asked if layer not in head_inputs(self.detector)]
 
-    def _maps(self, outputs: Outputs, row: int) -> dict[str, FeatureMap]:
+    def _maps(self, outputs: Outputs) -> dict[str, FeatureMap]:
         maps = {}
         for layer in self.settings.feature_maps:
-            values = outputs.features[layer][row].to(torch.float16).cpu().numpy().astype("<f2")
+            values = outputs.features[layer][0].to(torch.float16).cpu().numpy().astype("<f2")
             maps[layer] = FeatureMap(values.shape, np.ascontiguousarray(values).tobytes())
         return maps
 

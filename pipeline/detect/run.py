@@ -16,7 +16,8 @@ import torch
 from nearsql.pipeline import devices, images
 from nearsql.pipeline.console import UserError, progress, say
 from nearsql.pipeline.detect import metric_space
-from nearsql.pipeline.detect.judge import HEAD_INPUTS, Judge, Judged
+from nearsql.pipeline.detect.forward import find_layers
+from nearsql.pipeline.detect.judge import Judge, Judged
 from nearsql.pipeline.detect.model_and_spaces import feature_spaces, save_detector
 from nearsql.pipeline.detect.rows import (
     ResultHash,
@@ -109,10 +110,12 @@ def detect(
         autocast=devices.computation(chosen)["autocast"],
     )
     settings.check()
+    find_layers(detector, [*settings.layers, *settings.feature_maps])
+    judge = Judge(detector, settings, _supercategories(db, settings, collection))
     name = name or detector.name
     model_id = save_detector(db, detector, name)
     item_ids = _items_to_do(db, model_id, collection, settings)
-    spaces = [f"{name}/gap/{layer}" for layer in (*HEAD_INPUTS, *settings.layers)]
+    spaces = [f"{name}/gap/{layer}" for layer in judge.layers]
     already = len(items) - len(item_ids)
     if not item_ids:
         return DetectResult(None, name, spaces, {"already": already})
@@ -137,7 +140,6 @@ def detect(
         device=devices.describe(chosen),
         resume=True,
     ) as current:
-        judge = Judge(detector, settings, _supercategories(db, settings, collection))
         done = _done_by(db, current.id)
         with images.quiet_decoders():
             _fill(current, judge, [i for i in item_ids if i not in done], parameters, quiet)
@@ -223,7 +225,7 @@ def _done_by(db: dbapi.Connection, run_id: int) -> set[int]:
 def _supercategories(
     db: dbapi.Connection, settings: Settings, collection: str | None
 ) -> dict[str, str]:
-    """Class -> supercategory: the run's own mapping, or the collection's over COCO's."""
+    """Class -> supercategory: the run's own mapping, else the collection's, else COCO's."""
     if settings.supercategories is not None:
         return dict(settings.supercategories)
     return for_collection(db, collection)
@@ -242,7 +244,7 @@ def _fill(
         n_done = 0
         for batch in judge.judge_items(current.db, item_ids, parameters.batch):
             if not spaces:
-                spaces = _spaces_for(current, batch, parameters)
+                spaces = _spaces_for(current, judge, batch, parameters)
             _write(current, judge.detector, batch, spaces)
             bar.advance(len(batch))
             n_done += len(batch)
@@ -254,17 +256,17 @@ def _fill(
         current.timings[step] = round(current.timings.get(step, 0.0) + milliseconds, 3)
 
 
-def _spaces_for(current: Run, batch: list[Judged], parameters: Parameters) -> dict[str, int]:
+def _spaces_for(
+    current: Run, judge: Judge, batch: list[Judged], parameters: Parameters
+) -> dict[str, int]:
     """The spaces of the layers that become spaces, once an image has shown how wide they are."""
-    settings = parameters.settings
-    kept = (*HEAD_INPUTS, *settings.layers)
     for one in batch:
         if one.problem is None:
-            widths = {layer: len(one.features[layer]) // 4 for layer in kept}
+            widths = {layer: len(one.features[layer]) // 4 for layer in judge.layers}
             model_id = current.db.execute(
                 "select model_id from runs where id = ?", (current.id,)
             ).fetchone()[0]
-            return feature_spaces(current, parameters.model, model_id, widths, settings)
+            return feature_spaces(current, parameters.model, model_id, widths, judge.settings)
     return {}
 
 

@@ -345,6 +345,46 @@ def test_out_of_memory_halves_the_batch(
     other.close()
 
 
+def test_ground_truth_that_cannot_be_used_spoils_only_its_image(
+    shapes: dbapi.Connection, weights: Path
+) -> None:
+    shapes.execute(
+        "update annotations set polygons_json = null, mask_json = ? where item_id = 2",
+        (json.dumps({"size": [3, 3], "counts": "09"}),),
+    )
+    shapes.commit()
+    result = detect(shapes, weights, **QUICK)
+    assert (result.counts["images"], result.counts["errors"]) == (IMAGES - 1, 1)
+    stage, message = shapes.execute(
+        "select stage, message from item_errors where item_id = 2"
+    ).fetchone()
+    assert stage == "truth"
+    assert message.startswith("its ground truth cannot be used, ingest it again: the mask")
+    annotate(shapes, 2, ("class 1", BOX))
+    assert detect(shapes, weights, **QUICK).counts["images"] == 1
+
+
+def test_numbers_that_are_not_finite_spoil_only_their_image(
+    shapes: dbapi.Connection, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nearsql.pipeline.detect import judge
+
+    def broken(detector, squares, **options):
+        outputs = forward(detector, squares, **options)
+        outputs.decoded[0, 5, 0] = torch.nan
+        outputs.features["p4"][1, 0, 0, 0] = torch.inf
+        return outputs
+
+    monkeypatch.setattr(judge, "forward", torch.inference_mode()(broken))
+    result = detect(shapes, weights, **{**QUICK, "batch": IMAGES})
+    assert (result.counts["images"], result.counts["errors"]) == (IMAGES - 2, 2)
+    errors = shapes.execute("select item_id, stage, message from item_errors order by 1").fetchall()
+    assert errors == [
+        (1, "detect", "the model gave predictions that are no finite numbers"),
+        (2, "detect", "the model gave features that are no finite numbers"),
+    ]
+
+
 KILLED = """
 import os, sys
 from nearsql.pipeline.detect import run
