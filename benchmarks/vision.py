@@ -12,6 +12,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+from nearsql.pipeline.devices import share_cores
+
+share_cores()  # as the command does, before torch is imported
+
 from nearsql.pipeline import images
 from nearsql.pipeline.ahead import map_ahead
 from nearsql.pipeline.annotations.annotate import annotate

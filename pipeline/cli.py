@@ -72,7 +72,9 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> Any:
     """The console script: errors that a user can act on become one line on standard error."""
     from nearsql.pipeline.console import is_for_the_user, sentence
+    from nearsql.pipeline.devices import share_cores
 
+    share_cores()
     try:
         return cli.main(args=args, prog_name="nearsql")
     except BrokenPipeError:
