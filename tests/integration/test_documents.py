@@ -48,7 +48,7 @@ def test_readme_python_runs(examples: Path) -> None:
 
 
 def test_readme_names_only_commands_that_exist() -> None:
-    for name in re.findall(r"^    nearsql (\w+)", README, re.MULTILINE):
+    for name in re.findall(r"^    nearsql ([\w-]+)", README, re.MULTILINE):
         assert name in cli.COMMANDS
 
 
