@@ -237,7 +237,7 @@ def test_a_bad_mapping_is_refused_with_a_sentence(
 ) -> None:
     path = tmp_path / "groups.json"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="groups[.]json") as error:
+    with pytest.raises(UserError, match=r"groups\.json") as error:
         supercategories.read_mapping(path)
     assert sentence in str(error.value)
     assert len(str(error.value)) < 400

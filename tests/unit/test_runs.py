@@ -111,9 +111,9 @@ def test_a_stopped_run_goes_on_under_its_own_id(db: dbapi.Connection) -> None:
 def test_two_processes_do_not_go_on_with_the_same_run(database: Path) -> None:
     mine, theirs = connection.connect(database), connection.connect(database)
     with runs.run(mine, "test", parameters={}, resume=True) as current:
-        with pytest.raises(UserError, match=f"run {current.id} is doing this now"):
-            with runs.run(theirs, "test", parameters={}, resume=True):
-                pass
+        doing = pytest.raises(UserError, match=f"run {current.id} is doing this now")
+        with doing, runs.run(theirs, "test", parameters={}, resume=True):
+            pass
     mine.close()
     theirs.close()
 
