@@ -10,6 +10,7 @@ measures the whole command on M images: forward passes, all pairs, and writing.
 import argparse
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,7 +103,7 @@ def matrix(weights: Path, folder: Path, n: int, size: int) -> None:
         chosen = Path(temporary) / "images"
         chosen.mkdir()
         for path in sorted(folder.iterdir())[:n]:
-            (chosen / path.name).symlink_to(path.resolve())
+            shutil.copyfile(path, chosen / path.name)
         db = connection.create(Path(temporary) / "matrix.db")
         ingest_images(db, chosen, collection="images")
         detected = detect(db, weights, imgsz=size)
