@@ -34,6 +34,7 @@ from nearsql.pipeline.encoders import (
     check_options,
     find_module,
 )
+from nearsql.pipeline.estimate import duration_in_words, size_in_words
 from nearsql.pipeline.item_contents import Items
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.runs import Run, RunInput, hash_rows, immediate, run
@@ -103,7 +104,7 @@ def embed(
     if batch_size < 1:
         raise UserError(f"the batch size must be at least 1, not {batch_size}")
     items = Items(db, module.KIND, collection)
-    _check_items(items, model, module.KIND, collection)
+    items.require(model)
     space = space or (f"{collection}/{model}" if collection else model)
 
     target = find_target(db, space)
@@ -208,21 +209,6 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
         return hash_rows(rows())
 
 
-def _check_items(items: Items, model: str, kind: str, collection: str | None) -> None:
-    """Raises UserError when there is nothing for the model, saying what there is."""
-    if len(items):
-        return
-    there_are = items.collections()
-    if not there_are:
-        raise UserError("this database has no items yet: run `nearsql ingest` first")
-    listed = ", ".join(f"{name!r} ({n:,} {item_kind}s)" for name, item_kind, n in there_are[:10])
-    where = "this database" if collection is None else f"the collection {collection!r}"
-    raise UserError(
-        f"{where} has no {kind}s, which {model} is for: the collections are {listed}"
-        + (", ..." if len(there_are) > 10 else "")
-    )
-
-
 def _items_to_do(
     db: dbapi.Connection, kind: str, collection: str | None, target: Target | None
 ) -> list[int]:
@@ -262,15 +248,17 @@ def _fill(
     if not quiet:
         size = 4 * target.dimensions * len(item_ids)
         weights = target.model.parameters.get("checkpoint", {}).get("bytes")
-        and_weights = f", {_bytes(weights)} of weights on {encoder.device}" if weights else ""
-        say(f"embedding {len(item_ids):,} {kind}s: {_bytes(size)} of vectors{and_weights}")
+        and_weights = (
+            f", {size_in_words(weights)} of weights on {encoder.device}" if weights else ""
+        )
+        say(f"embedding {len(item_ids):,} {kind}s: {size_in_words(size)} of vectors{and_weights}")
     batches = encode_items(current.db, encoder, item_ids, kind, batch_size, current.timed)
     started = time.perf_counter()
     first = next(batches, [])
     _write(current, target, first)
     seconds = (time.perf_counter() - started) * (len(item_ids) / max(1, len(first)) - 1)
     if not quiet and seconds > _SECONDS_WORTH_SAYING:
-        say(f"that takes about {_duration(seconds)} here")
+        say(f"that takes about {duration_in_words(seconds)} here")
     with progress("embedding", len(item_ids), quiet=quiet) as bar:
         bar.advance(len(first))
         for batch in batches:
@@ -290,15 +278,3 @@ def _write(current: Run, target: Target, batch: list[Encoded]) -> None:
             current.id,
             [(item.item_id, item.vector) for item in batch if item.problem is None],
         )
-
-
-def _bytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nearsql.pipeline import images
+from nearsql.pipeline.console import UserError
 from nearsql.udfs import dbapi
 
 # Few enough that a page of stored photographs fits in memory.
@@ -89,6 +90,20 @@ class Items:
             "select collection, kind, count(*) from items group by collection, kind"
             " order by collection, kind"
         ).fetchall()
+
+    def require(self, model: str) -> None:
+        """Raises UserError when there is nothing for the model, saying what there is."""
+        if len(self):
+            return
+        there_are = self.collections()
+        if not there_are:
+            raise UserError("this database has no items yet: run `nearsql ingest` first")
+        listed = ", ".join(f"{name!r} ({n:,} {kind}s)" for name, kind, n in there_are[:10])
+        where = f"the collection {self._collection!r}" if self._collection else "this database"
+        raise UserError(
+            f"{where} has no {self._kind}s, which {model} is for: the collections are {listed}"
+            + (", ..." if len(there_are) > 10 else "")
+        )
 
     def texts(self) -> Iterator[str]:
         """Every text in item order, read a page at a time."""

@@ -93,7 +93,7 @@ def detect(
     if batch < 1:
         raise UserError(f"--batch must be at least 1, not {batch}")
     items = Items(db, "image", collection)
-    _check_items(items, collection)
+    items.require("a detector")
     chosen = devices.pick(device)
     detector = load_detector(weights, device=chosen)
     settings = Settings(
@@ -190,16 +190,6 @@ def recorded_judge(db: dbapi.Connection, recorded: RecordedRun) -> Judge:
             f"run {recorded.id} was made with another checkpoint than now lies at {parameters.weights}"
         )
     return Judge(detector, settings, _supercategories(db, settings, parameters.collection))
-
-
-def _check_items(items: Items, collection: str | None) -> None:
-    if len(items):
-        return
-    there_are = [f"{name!r} ({n:,} {kind}s)" for name, kind, n in items.collections()[:10]]
-    if not there_are:
-        raise UserError("this database has no items yet: run `nearsql ingest` first")
-    where = "this database" if collection is None else f"the collection {collection!r}"
-    raise UserError(f"{where} has no images: the collections are {', '.join(there_are)}")
 
 
 def _items_to_do(

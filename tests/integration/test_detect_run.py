@@ -445,7 +445,7 @@ def test_wrong_input_is_a_sentence(shapes: dbapi.Connection, weights: Path, tmp_
         ({"conf": 0.5, "metrics_conf": 0.1}, "stores fewer predictions than the metrics count"),
         (
             {"collection": "none"},
-            "the collection 'none' has no images: the collections are 'shapes'",
+            "the collection 'none' has no images, which a detector is for",
         ),
         ({"device": "cuda:77"}, "cuda"),
         ({"layers": ["99"]}, "has no layer '99'"),
