@@ -36,7 +36,7 @@ datasette-1.0: $(VENV)/test.installed
 	$(PYTHON) -m venv $(VENV)-datasette-1.0
 	$(VENV)-datasette-1.0/bin/python -m pip install --quiet --disable-pip-version-check \
 		"datasette==$(DATASETTE_1_0)" "$$(ls dist/*.whl)[test]"
-	$(VENV)-datasette-1.0/bin/python -m pytest -n auto --dist loadfile tests/browser tests/integration -k "datasette or browser"
+	$(VENV)-datasette-1.0/bin/python -m pytest -n auto --dist loadfile tests/browser tests/integration/test_datasette_*.py
 
 # The complete suites of sqlite-utils, Datasette and CPython's sqlite3 on our connection. Takes a while.
 compat: $(VENV)/test.installed

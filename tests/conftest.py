@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +22,11 @@ if os.environ.get("CI"):
 
 Fill = Callable[..., int]
 
+VISION = ("torch", "ultralytics", "open_clip", "timm")
+NO_VISION = [name for name in VISION if importlib.util.find_spec(name) is None]
+# What `pip install nearsql[vision]` brings. CI must have it: there, its absence is a failure.
+collect_ignore = ["vision"] if NO_VISION and not os.environ.get("CI") else []
+
 
 def missing() -> dict[str, str]:
     """The markers whose tests cannot run on this machine, with what they lack."""
@@ -37,7 +43,10 @@ def missing() -> dict[str, str]:
 
 def pytest_report_header() -> list[str]:
     """Says at the top of the run what is left out and why."""
-    return [f"tests marked {marker} are left out: {why}" for marker, why in missing().items()]
+    lines = [f"tests marked {marker} are left out: {why}" for marker, why in missing().items()]
+    if collect_ignore:
+        lines.append(f"tests/vision is left out: {', '.join(NO_VISION)} is not installed")
+    return lines
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

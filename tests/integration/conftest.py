@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,9 +10,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gallery import Gallery, build
 from served import Site, site
-
-if TYPE_CHECKING:
-    from checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +23,3 @@ def gallery_site(gallery: Gallery) -> Iterator[Site]:
     """The gallery in Datasette."""
     with site(gallery.path) as opened:
         yield opened
-
-
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> "Checkpoints":
-    """Files of random weights for CLIP, DINO and other networks. Nobody writes to them."""
-    from checkpoints import Checkpoints  # brings torch, which most tests do without
-
-    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))

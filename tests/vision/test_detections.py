@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from detectors import FAMILIES, assets, random_image, save_detector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
@@ -22,7 +23,6 @@ from nearsql.pipeline.detect.forward import Outputs, forward
 from nearsql.pipeline.detect.letterbox import Frame, letterbox
 from nearsql.pipeline.detect.masks import image_masks, upsampling
 from nearsql.pipeline.detect.weights import Detector, load_detector
-from tests.detectors import FAMILIES, assets, random_image, save_detector
 
 # isort: split
 # After `weights`, which keeps the import from changing other libraries.

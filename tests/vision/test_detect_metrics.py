@@ -204,8 +204,9 @@ def test_coco_has_80_classes_in_12_supercategories() -> None:
 
 @pytest.mark.assets
 def test_coco_has_the_names_that_models_use(tmp_path: Path) -> None:
+    from detectors import assets
+
     from nearsql.pipeline.detect.weights import load_detector
-    from tests.detectors import assets
 
     detector = load_detector(assets() / "weights" / "yolov8n-seg.pt")
     assert set(detector.classes) == supercategories.COCO.keys()
