@@ -1,5 +1,7 @@
 """What a command says on the terminal: progress, summaries, tables, errors."""
 
+import re
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,6 +90,23 @@ def summary(title: str, facts: Mapping[str, Any], *, next_step: str | None = Non
         say(f"  {name.ljust(width)}  {shown}")
     if next_step:
         say(f"  next: {next_step}")
+
+
+def command_line(*words: object) -> str:
+    """A command to be pasted into a shell, whatever spaces or quotes there are in its words."""
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(word: object) -> str:
+    """Double quotes where they suffice: SQL has single ones of its own."""
+    text = str(word)
+    plain = shlex.quote(text)
+    return plain if plain == text or re.search(r'["$`\\!]', text) else f'"{text}"'
+
+
+def sql_text(text: str) -> str:
+    """The text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -1,12 +1,13 @@
 """`nearsql cluster`: the groups of each space."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 import click
 
 from nearsql.pipeline.commands.ingest import show_problems
-from nearsql.pipeline.console import UserError, summary
+from nearsql.pipeline.console import UserError, command_line, summary
 from nearsql.udfs.connection import open_database
 
 
@@ -102,7 +103,9 @@ def command(file: str, spaces: tuple[str, ...], **options: Any) -> None:
                 "clusters": counts["clusters"],
                 "noise": f"{counts['noise']:,}, {share}",
             },
-            next_step=_next_step(file, result.run_id, int(counts["clusters"]), options)
+            next_step=_next_step(
+                file, result.run_id, int(counts["clusters"]), options, [result.space]
+            )
             if result is made[-1]
             else None,
         )
@@ -129,19 +132,27 @@ def _cluster_losses(
         f" {chosen['symmetrize']} of both directions",
         facts,
         next_step=_next_step(
-            f"{file} --loss-distance {loss_run}" if not counts["clusters"] else file,
+            file,
             result.run_id,
             int(counts["clusters"]),
             options,
+            ["--loss-distance", str(loss_run)]
+            + [f"--{name}={value}" for name, value in given.items() if value is not None],
         ),
     )
 
 
-def _next_step(file: str, run: int | None, clusters: int, options: dict[str, Any]) -> str:
+def _next_step(
+    file: str,
+    run: int | None,
+    clusters: int,
+    options: dict[str, Any],
+    what: Sequence[str] = (),
+) -> str:
+    """The clusters; or, where there are none, the words for WHAT was clustered with less asked."""
     if clusters == 0 and options["min_cluster_size"] > 2:
         fewer = max(2, options["min_cluster_size"] // 2)
-        return f"nearsql cluster {file} --min-cluster-size {fewer} --min-samples 1"
-    return (
-        f'nearsql sql {file} "select label, size, exemplar_item_id from clusters'
-        f' where run_id = {run} order by size desc"'
-    )
+        less = ("--min-cluster-size", fewer, "--min-samples", 1)
+        return command_line("nearsql", "cluster", file, *what, *less)
+    sql = "select label, size, exemplar_item_id from clusters"
+    return command_line("nearsql", "sql", file, f"{sql} where run_id = {run} order by size desc")

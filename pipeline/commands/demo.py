@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from nearsql.pipeline import demo
-from nearsql.pipeline.console import UserError, say, summary, table
+from nearsql.pipeline.console import UserError, command_line, say, summary, table
 from nearsql.udfs import connection
 
 SHOWN_ROWS = 5
@@ -21,7 +21,8 @@ def command(file: str) -> None:
     """
     if Path(file).exists():
         raise UserError(
-            f"{file} exists already: look at it with `nearsql serve {file}`, or give another name"
+            f"{file} exists already: look at it with `{command_line('nearsql', 'serve', file)}`,"
+            " or give another name"
         )
     started = time.perf_counter()
     say(f"building {file} from scikit-learn's digits: ingest, embed, cluster, project")
@@ -41,9 +42,10 @@ def command(file: str) -> None:
     query = f"select * from knn('{demo.SPACE}', 1, 10)"
     for line in (
         "try next:",
-        f"  nearsql serve {file}                    # the map, in a browser",
-        f'  nearsql sql {file} "{query}"',
-        f'  sqlite-utils query {file} "{query}" --csv',
-        f"  nearsql runs {file}                     # what made it, and `nearsql replay {file} 3`",
+        f"  {command_line('nearsql', 'serve', file)}                    # the map, in a browser",
+        f"  {command_line('nearsql', 'sql', file, query)}",
+        f"  {command_line('sqlite-utils', 'query', file, query, '--csv')}",
+        f"  {command_line('nearsql', 'runs', file)}                     # what made it",
+        f"  {command_line('nearsql', 'replay', file, 3)}                 # the same again, bit for bit",
     ):
         say(line)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from nearsql.pipeline.commands.ingest import show_problems
-from nearsql.pipeline.console import summary
+from nearsql.pipeline.console import command_line, sql_text, summary
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import open_database
 
@@ -120,4 +120,5 @@ def _next_step(db: dbapi.Connection, file: str, model: str) -> str | None:
     ).fetchone()
     if row is None:
         return None
-    return f"nearsql sql {file} \"select * from knn('{row[0]}', {row[1]}, 5)\""
+    sql = f"select * from knn({sql_text(row[0])}, {row[1]}, 5)"
+    return command_line("nearsql", "sql", file, sql)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from nearsql.pipeline.commands.ingest import show_problems
-from nearsql.pipeline.console import summary
+from nearsql.pipeline.console import command_line, sql_text, summary
 from nearsql.udfs.connection import open_database
 
 
@@ -66,13 +66,13 @@ def command(file: str, model: str, **options: Any) -> None:
         result = embed(db, model, **options, quiet=False)
         counts = result.counts
         facts: dict[str, object] = {name.replace("_", " "): n for name, n in counts.items() if n}
-        knn = f"nearsql sql {file} \"select * from knn('{result.space}', {{}}, 10)\""
         first = db.execute(
             "select v.item_id from vectors v join spaces s on s.id = v.space_id"
             " where s.name = ? order by v.item_id limit 1",
             (result.space,),
         ).fetchone()
-        next_step = knn.format(first[0]) if first else None
+        knn = f"select * from knn({sql_text(result.space)}, {first[0]}, 10)" if first else None
+        next_step = command_line("nearsql", "sql", file, knn) if knn else None
         if result.run_id is None:
             title = f"nothing to do: the space {result.space!r} has a vector of every item"
             if counts["left_out"]:

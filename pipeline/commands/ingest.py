@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nearsql.pipeline.console import UserError, say, summary
+from nearsql.pipeline.console import UserError, command_line, say, summary
 from nearsql.pipeline.ingest.tables import FORMATS
 from nearsql.udfs import connection, dbapi
 
@@ -116,7 +116,9 @@ def _ingest_folder(file: str, source: str, options: dict[str, Any]) -> None:
             store=options["store"],
             quiet=False,
         )
-        next_step = f"nearsql embed {file} --model pixels --collection {result.collection}"
+        next_step = command_line(
+            "nearsql", "embed", file, "--model", "pixels", "--collection", result.collection
+        )
         if labels is None:
             _report(db, file, result, next_step)
         else:
@@ -146,7 +148,9 @@ def _annotate(db: dbapi.Connection, file: str, collection: str, labels: "Labels"
         f"run {result.run_id}: the collection {collection!r} has {n_objects:,} annotated"
         f" object{'' if n_objects == 1 else 's'}, {n_outlines:,} with an outline",
         _facts(result.counts, ("items", "annotated")),
-        next_step=f"nearsql detect {file} --weights {weights} --collection {collection}",
+        next_step=command_line(
+            "nearsql", "detect", file, "--weights", weights, "--collection", collection
+        ),
     )
 
 
@@ -179,7 +183,9 @@ def _ingest_table(file: str, source: str, options: dict[str, Any]) -> None:
             encoding=options["encoding"] or "utf-8",
             quiet=False,
         )
-        next_step = f"nearsql embed {file} --model tfidf --collection {result.collection}"
+        next_step = command_line(
+            "nearsql", "embed", file, "--model", "tfidf", "--collection", result.collection
+        )
         _report(db, file, result, next_step)
 
 
@@ -237,7 +243,5 @@ def show_problems(db: dbapi.Connection, file: str, run_id: int) -> None:
         else:
             say(f"{place}: {message}")
     if len(rows) > _PROBLEMS_SHOWN:
-        say(
-            f'... all of them: nearsql sql {file} "select uri, stage, message from item_errors'
-            f' where run_id = {run_id}"'
-        )
+        sql = f"select uri, stage, message from item_errors where run_id = {run_id}"
+        say(f"... all of them: {command_line('nearsql', 'sql', file, sql)}")

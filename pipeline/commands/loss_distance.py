@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from nearsql.pipeline.commands.ingest import show_problems
-from nearsql.pipeline.console import summary
+from nearsql.pipeline.console import command_line, sql_text, summary
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import open_database
 
@@ -96,4 +96,5 @@ def _next_step(db: dbapi.Connection, file: str, run_id: int) -> str | None:
     ).fetchone()
     if row is None:
         return None
-    return f"nearsql sql {file} \"select * from knn_loss({run_id}, '{row[0]}', {row[1]}, 5)\""
+    sql = f"select * from knn_loss({run_id}, {sql_text(row[0])}, {row[1]}, 5)"
+    return command_line("nearsql", "sql", file, sql)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nearsql.pipeline.console import summary
+from nearsql.pipeline.console import command_line, summary
 from nearsql.udfs.connection import open_database
 
 
@@ -62,10 +62,8 @@ def command(file: str, space: str, **options: Any) -> None:
     facts |= {name: value for name, value in result.parameters.items() if name != "space"}
     if result.made_space is not None:
         facts["new space"] = result.made_space
-        next_step = f"nearsql cluster {file} '{result.made_space}'"
+        next_step = command_line("nearsql", "cluster", file, result.made_space)
     else:
-        next_step = (
-            f'nearsql sql {file} "select * from projection_points'
-            f' where run_id = {result.run_id} limit 5"'
-        )
+        sql = f"select * from projection_points where run_id = {result.run_id} limit 5"
+        next_step = command_line("nearsql", "sql", file, sql)
     summary(f"run {result.run_id}: a map of {space}", facts, next_step=next_step)

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from nearsql.pipeline.console import say, table
+from nearsql.pipeline.console import command_line, say, table
 from nearsql.pipeline.output import FORMATS, column_names, write_rows
 from nearsql.udfs.connection import open_database
 
@@ -37,7 +37,8 @@ def command(file: str, run: int | None, format_: str) -> None:
     cursor = db.execute("select * from runs where id = ?", (run,))
     row = cursor.fetchone()
     if row is None:
-        raise LookupError(f"there is no run {run} in {file}: see `nearsql runs {file}`")
+        see = command_line("nearsql", "runs", file)
+        raise LookupError(f"there is no run {run} in {file}: see `{see}`")
     for name, value in zip(column_names(cursor), row, strict=True):
         if name.endswith("_json"):
             value = json.dumps(json.loads(value), indent=2)
@@ -52,4 +53,4 @@ def command(file: str, run: int | None, format_: str) -> None:
         if rows:
             click.echo(f"\n{title}:")
             click.echo(table(column_names(cursor), rows))
-    say(f"next: nearsql replay {file} {run}")
+    say(f"next: {command_line('nearsql', 'replay', file, run)}")

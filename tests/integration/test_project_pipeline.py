@@ -124,7 +124,7 @@ def test_command(db: dbapi.Connection, rows: np.ndarray, database: Path, tmp_pat
     outcome = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert outcome.exit_code == 0
     assert "new space     s/pca-3d" in outcome.output
-    assert f"next: nearsql cluster {database} 's/pca-3d'" in outcome.output
+    assert f"next: nearsql cluster {database} s/pca-3d" in outcome.output
     missing = tmp_path / "missing.db"
     with pytest.raises(dbapi.OperationalError, match="there is no file"):
         CliRunner().invoke(cli, ["project", str(missing), "s"], catch_exceptions=False)
