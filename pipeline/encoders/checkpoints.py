@@ -5,11 +5,13 @@ A `.pt` file is a pickle, and a pickle may run any program. Here PyTorch reads i
 back to the unsafe way in some versions, and are not used. A file is known by its SHA-256.
 """
 
+import logging
 import os
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from nearsql.pipeline import images
-from nearsql.pipeline.console import UserError
+from nearsql.pipeline.console import UserError, say
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -49,6 +51,19 @@ class Checkpoint:
     def as_parameter(self) -> dict[str, Any]:
         """What a model's parameters say of it."""
         return {"path": self.path, "sha256": self.sha256, "bytes": self.bytes}
+
+
+@contextmanager
+def fetching(name: str) -> Iterator[None]:
+    """Says that the weights of `name` are being fetched, in place of all that the hub says of its tries."""
+    say(f"fetching the weights of {name} from the hub, or from its cache on this machine")
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -24,6 +24,7 @@ from nearsql.pipeline.encoders import CannotEncode, Corpus, Kind, Model, Option,
 from nearsql.pipeline.encoders.checkpoints import (
     Checkpoint,
     State,
+    fetching,
     find_checkpoint,
     first_line,
     put_into,
@@ -187,7 +188,8 @@ def _fetch(name: str, architecture: str, tag: str) -> Checkpoint:
         ways = f"a tag, as in clip:{architecture}/TAG ({tags}), or " if tags else ""
         raise UserError(f"{name} says nothing of its weights: give {ways}a file with --checkpoint")
     try:
-        path = open_clip.download_pretrained(open_clip.get_pretrained_cfg(architecture, tag))
+        with fetching(name):
+            path = open_clip.download_pretrained(open_clip.get_pretrained_cfg(architecture, tag))
     except Exception as error:  # whatever a network can do wrong
         raise UserError(
             f"the weights of {name} could not be fetched: give a file of them with --checkpoint"

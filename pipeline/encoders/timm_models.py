@@ -18,6 +18,7 @@ from nearsql.pipeline.encoders import Corpus, Kind, Model, Option
 from nearsql.pipeline.encoders.checkpoints import (
     Checkpoint,
     State,
+    fetching,
     find_checkpoint,
     first_line,
     put_into,
@@ -185,9 +186,10 @@ def _fetch(name: str, says: Mapping[str, Any]) -> Checkpoint:
         raise UserError(f"the hub has no weights of {name}{where}: give a file with --checkpoint")
     repository, _, revision = repository.partition("@")
     try:
-        path = hf_hub_download(
-            repository, says.get("hf_hub_filename") or _HUB_FILE, revision=revision or None
-        )
+        with fetching(name):
+            path = hf_hub_download(
+                repository, says.get("hf_hub_filename") or _HUB_FILE, revision=revision or None
+            )
     except Exception as error:  # whatever a network can do wrong
         raise UserError(
             f"the weights of {name} could not be fetched: give a file of them with --checkpoint"

@@ -1,6 +1,7 @@
 """CLIP, DINO and timm: vectors as the libraries give them, from weights that nobody vouches for."""
 
 import json
+import logging
 import os
 import pickle
 import re
@@ -561,7 +562,7 @@ def test_names_that_do_not_do(photos: dbapi.Connection, name: str, sentence: str
 
 
 def test_without_a_checkpoint_the_weights_come_from_the_hub_or_not_at_all(
-    photos: dbapi.Connection, checkpoints: Checkpoints, monkeypatch
+    photos: dbapi.Connection, checkpoints: Checkpoints, monkeypatch, capsys, caplog
 ) -> None:
     import huggingface_hub
 
@@ -569,6 +570,7 @@ def test_without_a_checkpoint_the_weights_come_from_the_hub_or_not_at_all(
 
     def offline(*args, **_):
         asked.append(args)
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 8s [Retry 5/5].")
         raise OSError("We cannot reach the hub.\nMore lines of advice.")
 
     monkeypatch.setattr(open_clip, "download_pretrained", offline)
@@ -578,6 +580,12 @@ def test_without_a_checkpoint_the_weights_come_from_the_hub_or_not_at_all(
             UserError, match=r"could not be fetched: .* --checkpoint \(We cannot reach the hub.\)$"
         ):
             embed(photos, name)
+    said = capsys.readouterr().err
+    assert said.count("fetching the weights of ") == 4
+    assert not caplog.records
+    assert "Retrying" not in said
+    logging.getLogger("huggingface_hub.utils._http").warning("and afterwards as ever")
+    assert [record.getMessage() for record in caplog.records] == ["and afterwards as ever"]
     assert [args[0].get("hf_hub") for args in asked[:2]] == [
         "laion/CLIP-ViT-B-32-laion2B-s34B-b79K/",
         "timm/MobileCLIP2-S0-OpenCLIP/",
