@@ -139,7 +139,10 @@ def _compare_tables(
 ) -> None:
     item = f"item {rows.item_id}"
     stored = _stored(db, run_id, rows.item_id, "losses", "component")
-    for (component, then, *_), (_, now, *_) in zip(stored, rows.tables["losses"], strict=True):
+    then_losses = {component: value for component, value, *_ in stored}
+    tables["losses"].add(f"{item}, components", len(stored), len(rows.tables["losses"]))
+    for component, now, *_ in rows.tables["losses"]:
+        then = then_losses.get(component)
         difference = None
         if then is not None and now is not None:
             difference = abs(now - then) / max(abs(then), 1e-3)
@@ -189,11 +192,22 @@ def _compare_features(
             " where s.name = ? and v.item_id = ?",
             (f"{model}/gap/{layer}", rows.item_id),
         ).fetchone()
-        if row is not None:
-            then, now = (np.frombuffer(v, "<f4").astype(np.float64) for v in (row[0], vector))
-            cosine = float(then @ now / (np.linalg.norm(then) * np.linalg.norm(now)))
-            what = f"item {rows.item_id}, {layer}"
-            differences.add(what, "a vector", "another one", max(0.0, 1 - cosine))
+        what = f"item {rows.item_id}, {layer}"
+        if row is None:
+            differences.add(what, "no vector", "one: detect again")
+        else:
+            differences.add(what, "a vector", "another one", _cosine_distance(row[0], vector))
+
+
+def _cosine_distance(one: bytes, other: bytes) -> float:
+    """0 to 2; 1 where it is undefined, beside a vector of zeros or of no finite numbers."""
+    if one == other:
+        return 0.0
+    a, b = (np.frombuffer(vector, "<f4").astype(np.float64) for vector in (one, other))
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if not 0 < lengths < np.inf:
+        return 1.0
+    return max(0.0, 1 - float(a @ b) / lengths)
 
 
 def _stored(

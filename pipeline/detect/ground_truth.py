@@ -1,7 +1,7 @@
 """The ground truth of items, in the words of a model: which of its classes is where."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -30,22 +30,23 @@ def read_truth(
     classes: the model's, in the order of their indices. A class is known by its name, whatever number
     the data set gives it (COCO counts to 90, its 80 classes from 0); without a name, by its number.
     """
-    index_of = {name: index for index, name in enumerate(classes)}
-    ids = json.dumps(list(item_ids))
-    truths = {
-        item_id: GroundTruth(sha256, [], [])
-        for item_id, sha256 in db.execute(
-            "select item_id, truth_sha256 from annotated_items"
-            " where item_id in (select value from json_each(?))",
-            (ids,),
-        )
-    }
+    truths: dict[int, GroundTruth] = {}
     sql = files(__package__ or "").joinpath("ground_truth.sql").read_text("utf-8")
-    for item_id, annotation_id, class_id, name, *box, mask, polygons, is_crowd in db.execute(
-        sql, (ids,)
-    ):
-        truth = truths[item_id]
-        index = _index(index_of, class_id, name, len(classes))
+    for (
+        item_id,
+        sha256,
+        annotation_id,
+        class_id,
+        name,
+        *box,
+        mask,
+        polygons,
+        is_crowd,
+    ) in db.execute(sql, (json.dumps(list(item_ids)),)):
+        truth = truths.setdefault(item_id, GroundTruth(sha256, [], []))
+        if annotation_id is None:
+            continue  # nothing is there
+        index = _index(classes, class_id, name)
         if index is None:
             truth.unknown.append(name if name is not None else f"number {class_id}")
             continue
@@ -62,10 +63,14 @@ def read_truth(
     return truths
 
 
-def _index(
-    index_of: Mapping[str, int], class_id: int, name: str | None, n_classes: int
-) -> int | None:
-    """The model's number of a class of the data set; None when it has no such class."""
-    if name is not None:
-        return index_of.get(name)
-    return class_id if class_id < n_classes else None
+def _index(classes: Sequence[str], class_id: int, name: str | None) -> int | None:
+    """The model's number of a class of the data set; None when it has no such class.
+
+    Of several classes of the model by that name it is the one of the data set's number, else the first.
+    """
+    is_number = class_id < len(classes)
+    if name is None:
+        return class_id if is_number else None
+    if is_number and classes[class_id] == name:
+        return class_id
+    return classes.index(name) if name in classes else None

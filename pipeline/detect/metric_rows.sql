@@ -1,5 +1,5 @@
--- Each image's latest losses (JSON by component) and metrics, of this run and of the finished runs that
--- are like it; only images with ground truth.
+-- Each image's latest losses (JSON by component) and metrics, of this run and of those that are like it
+-- and finished or under way (another process may end at the same moment); only images with ground truth.
 with this_run as (select id, model_id from runs where id = :run_id),
 latest as (
     select m.item_id, max(m.run_id) as run_id
@@ -7,7 +7,7 @@ latest as (
     join runs on runs.id = m.run_id
     where runs.kind = 'detect'
       and runs.model_id = (select model_id from this_run)
-      and (runs.status = 'finished' or runs.id = (select id from this_run))
+      and runs.status in ('finished', 'running')
       and json_extract(runs.parameters_json, '$.settings') = json(:settings)
     group by m.item_id
 )

@@ -3,7 +3,8 @@
 A vector holds an image's losses and metrics, each standardised over all images of the space, so that
 `knn('yolov8n-seg/metrics', 42, 5)` compares them as equals. A value that is undefined for an image, such
 as the box loss where nothing is to be found, stands at the mean. Each detect run makes the space anew,
-since a further image moves every mean.
+since a further image moves every mean, and holds the images judged with that run's settings only: those
+of runs with others (another --conf, say) are not comparable. With which, `models` says under its name.
 """
 
 import json
@@ -13,6 +14,7 @@ from importlib.resources import files
 import numpy as np
 import numpy.typing as npt
 
+from nearsql.pipeline.console import UserError
 from nearsql.pipeline.runs import Run, immediate
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
@@ -48,6 +50,12 @@ def refresh(run: Run, model: str, components: Sequence[str], settings: str) -> i
     settings: the run's, as JSON text: rows of runs with other settings are not mixed in. Images without
     ground truth are left out. With fewer than two images there is no space, and the answer is 0.
     """
+    # Read and written in one transaction: another run may be at the same space.
+    with immediate(run.db):
+        return _refresh(run, model, components, settings)
+
+
+def _refresh(run: Run, model: str, components: Sequence[str], settings: str) -> int:
     columns = (*components, *METRICS)
     item_ids, values = _read(run.db, run.id, components, settings)
     if len(item_ids) < FEWEST_ITEMS:
@@ -61,22 +69,21 @@ def refresh(run: Run, model: str, components: Sequence[str], settings: str) -> i
         "undefined": "0, the mean",
         "settings": json.loads(settings),
     }
-    with immediate(run.db):
-        space_id = _space(run, f"{model}/metrics", len(columns), parameters)
-        stored = dict(
-            run.db.execute("select item_id, vector from vectors where space_id = ?", (space_id,))
-        )
-        new = [
-            (item_id, vector.tobytes())
-            for item_id, vector in rows.items()
-            if stored.get(item_id) != vector.tobytes()
-        ]
-        gone = stored.keys() - rows.keys() | {i for i, _ in new if i in stored}
-        run.db.execute(
-            "delete from vectors where space_id = ? and item_id in (select value from json_each(?))",
-            (space_id, json.dumps(sorted(gone))),
-        )
-        insert_vectors(run.db, space_id, run.id, new)
+    space_id = _space(run, f"{model}/metrics", len(columns), parameters)
+    stored = dict(
+        run.db.execute("select item_id, vector from vectors where space_id = ?", (space_id,))
+    )
+    new = [
+        (item_id, vector.tobytes())
+        for item_id, vector in rows.items()
+        if stored.get(item_id) != vector.tobytes()
+    ]
+    gone = stored.keys() - rows.keys() | {i for i, _ in new if i in stored}
+    run.db.execute(
+        "delete from vectors where space_id = ? and item_id in (select value from json_each(?))",
+        (space_id, json.dumps(sorted(gone))),
+    )
+    insert_vectors(run.db, space_id, run.id, new)
     return len(rows)
 
 
@@ -99,6 +106,17 @@ def _read(
 def _space(run: Run, name: str, dimensions: int, parameters: dict[str, object]) -> int:
     """The space's id. What its numbers mean is kept with its model, a row of `models` of its name."""
     db = run.db
+    taken = db.execute(
+        "select 1 from spaces s left join models m on m.id = s.model_id where s.name = :name"
+        " and (s.kind, s.dimensions, m.name) is not ('metric', :dimensions, :name)"
+        " union all select 1 from models where name = :name and family <> 'other'",
+        {"name": name, "dimensions": dimensions},
+    ).fetchone()
+    if taken is not None:
+        raise UserError(
+            f"{name!r} is the name of something else in this database: give the detector another name"
+            " with --name"
+        )
     db.execute(
         "insert into models (name, family, parameters_json) values (?, 'other', ?)"
         " on conflict (name) do update set parameters_json = excluded.parameters_json",

@@ -9,6 +9,16 @@ from nearsql.pipeline.runs import Run, immediate
 from nearsql.udfs import dbapi
 
 
+def model_name(name: str) -> str:
+    """The name. Raises UserError for one that its spaces MODEL/gap/LAYER could not be told apart by."""
+    if not name.strip() or "/" in name:
+        raise UserError(
+            f"a model's spaces are called MODEL/gap/LAYER, so {name!r} is no name for it: give one"
+            " without a slash with --name"
+        )
+    return name
+
+
 def save_detector(db: dbapi.Connection, detector: Detector, name: str) -> int:
     """The model's id; its row is made when it is not there.
 
@@ -81,6 +91,10 @@ def _feature_space(run: Run, name: str, model_id: int, dimensions: int, settings
         *(its_model, its_dimensions),
         *(its_settings.get("imgsz"), its_settings.get("autocast")),
     )
+    if here[:2] != there[:2]:
+        raise UserError(
+            f"the space {name!r} was not made by this model: give the model another name with --name"
+        )
     if here != there:
         raise UserError(
             f"the space {name!r} was made with --imgsz {there[2]}"

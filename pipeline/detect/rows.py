@@ -1,12 +1,14 @@
 """What a detector says of an image as rows of the database: written by a run, hashed by it and its replay."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from typing import Any
 
 from nearsql.pipeline.detect.judge import Judged
-from nearsql.pipeline.runs import RowHash, Run, hash_rows
+from nearsql.pipeline.runs import RowHash, Run, hash_rows, immediate
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
 
@@ -58,7 +60,7 @@ def item_rows(judged: Judged, classes: tuple[str, ...], components: tuple[str, .
             found.class_index,
             classes[found.class_index],
             float(found.confidence),
-            *map(float, found.box),
+            *map(_real, found.box),
             json.dumps(found.mask) if found.mask is not None else None,
             *matched.get(number, (None, None)),
         )
@@ -86,6 +88,20 @@ def item_rows(judged: Judged, classes: tuple[str, ...], components: tuple[str, .
         },
         judged.features,
     )
+
+
+def forget(run: Run, item_ids: Sequence[int]) -> None:
+    """Deletes what a resumed run had said of images that it is to judge again, errors included.
+
+    Their vectors stay: they are of the image and the model alone.
+    """
+    with immediate(run.db):
+        for table in (*COLUMNS, "item_errors"):
+            run.db.execute(
+                f"delete from {table} where run_id = ?"
+                " and item_id in (select value from json_each(?))",
+                (run.id, json.dumps(item_ids)),
+            )
 
 
 def _losses(judged: Judged, components: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
@@ -153,9 +169,11 @@ def stored_sha256(db: dbapi.Connection, run_id: int) -> str:
             (run_id,),
         ):
             digests[table].add(row)
-    for item_id, layer in written_vectors(db, run_id):
-        (vector,) = db.execute(_VECTOR_SQL, (run_id, item_id, layer)).fetchone()
-        digests["vectors"].add((item_id, layer, vector))
+    # Each space in item order by its index, and merged: sorting would copy every vector.
+    spaces = db.execute(_SPACES_SQL, (run_id,)).fetchall()
+    by_space = [db.execute(_VECTORS_SQL, (layer, space_id, run_id)) for space_id, layer in spaces]
+    for row in merge(*by_space, key=lambda row: row[:2]):
+        digests["vectors"].add(row)
     return _together(digests)
 
 
@@ -174,15 +192,24 @@ _WRITTEN_SQL = (
     f"select v.item_id, {_LAYER} as layer from vectors v join spaces s on s.id = v.space_id"
     " where v.run_id = ? and s.kind = 'feature' order by v.item_id, layer"
 )
-_VECTOR_SQL = (
-    "select v.vector from vectors v join spaces s on s.id = v.space_id"
-    f" where v.run_id = ? and s.kind = 'feature' and v.item_id = ? and {_LAYER} = ?"
+_SPACES_SQL = (
+    f"select s.id, {_LAYER} from spaces s where s.kind = 'feature'"
+    " and exists (select 1 from vectors v where v.run_id = ? and v.space_id = s.id)"
+)
+# The + keeps SQLite from finding the run by its index, and sorting then.
+_VECTORS_SQL = (
+    "select item_id, ?, vector from vectors where space_id = ? and +run_id = ? order by item_id"
+)
+
+VECTORS_OF_RUN = (
+    "select count(*) from vectors v join spaces s on s.id = v.space_id"
+    " where v.run_id = ? and s.kind = 'feature'"
 )
 
 
 def _real(value: float | None) -> float | None:
-    """As SQLite stores it: a REAL column gives back 1.0 for 1."""
-    return None if value is None else float(value)
+    """As SQLite stores it: a REAL column gives back 1.0 for 1, 0.0 for -0.0, and NULL for NaN."""
+    return None if value is None or math.isnan(value) else float(value) + 0.0
 
 
 def _flag(value: bool | None) -> int | None:

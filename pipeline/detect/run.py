@@ -1,10 +1,11 @@
 """The detect run: every image of a collection through a detector, and what it says into the tables.
 
-Work to do is a query: the images that no run like this one has judged by their present ground truth.
-Each batch is one transaction, so that a killed run loses at most the batch under way; run again, it
-goes on under the same id.
+Work to do is a query: the images that no run like this one has judged by their present ground truth, or
+that lack a vector. Each batch is one transaction, so that a killed run loses at most the batch under
+way; run again, it goes on under the same id, and judges again what has changed meanwhile.
 """
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -18,9 +19,11 @@ from nearsql.pipeline.console import UserError, progress, say
 from nearsql.pipeline.detect import metric_space
 from nearsql.pipeline.detect.forward import find_layers
 from nearsql.pipeline.detect.judge import Judge, Judged
-from nearsql.pipeline.detect.model_and_spaces import feature_spaces, save_detector
+from nearsql.pipeline.detect.model_and_spaces import feature_spaces, model_name, save_detector
 from nearsql.pipeline.detect.rows import (
+    VECTORS_OF_RUN,
     ResultHash,
+    forget,
     item_rows,
     stored_sha256,
     write_rows,
@@ -109,13 +112,13 @@ def detect(
         supercategories=read_mapping(supercategories) if supercategories else None,
         autocast=devices.computation(chosen)["autocast"],
     )
-    settings.check()
+    settings.check(max(detector.strides))
     find_layers(detector, [*settings.layers, *settings.feature_maps])
     judge = Judge(detector, settings, _supercategories(db, settings, collection))
-    name = name or detector.name
+    name = model_name(name or detector.name)
     model_id = save_detector(db, detector, name)
-    item_ids = _items_to_do(db, model_id, collection, settings)
     spaces = [f"{name}/gap/{layer}" for layer in judge.layers]
+    item_ids = _items_to_do(db, model_id, collection, settings, spaces)
     already = len(items) - len(item_ids)
     if not item_ids:
         return DetectResult(None, name, spaces, {"already": already})
@@ -140,9 +143,11 @@ def detect(
         device=devices.describe(chosen),
         resume=True,
     ) as current:
-        done = _done_by(db, current.id)
+        if current.is_resumed:
+            item_ids = _items_to_do(db, model_id, collection, settings, spaces, current.id)
+            forget(current, item_ids)
         with images.quiet_decoders():
-            _fill(current, judge, [i for i in item_ids if i not in done], parameters, quiet)
+            _fill(current, judge, item_ids, parameters, quiet)
         with current.timed("metric_space"):
             in_space = metric_space.refresh(current, name, detector.components, settings.as_text())
         if in_space:
@@ -155,34 +160,40 @@ def detect(
 
 
 def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """Judges the recorded run's images again, batch by batch as then, and hashes what comes out."""
+    """Judges the recorded run's images again, batch by batch as then, and hashes what comes out.
+
+    Images that the run could not use are judged along, since they were in the batches, but have no part in
+    the result. Raises CannotReplay when annotations or rows are no longer those of the run.
+    """
     parameters = Parameters.from_json(recorded.parameters)
-    judge = recorded_judge(db, recorded)
+    device = parameters.computation.get("device", "cpu")  # another one gives other last bits
+    judge = recorded_judge(db, recorded, device)
     _refuse_changed_truth(db, recorded.id)
-    expected = _done_by(db, recorded.id)
-    failed = {
+    _refuse_lost_rows(db, recorded.id)
+    judged = {
         item_id
         for (item_id,) in db.execute(
-            "select item_id from item_errors where run_id = ? and stage <> 'truth'", (recorded.id,)
+            "select item_id from image_metrics where run_id = ?", (recorded.id,)
         )
     }
     digest = ResultHash(set(written_vectors(db, recorded.id)))
     with images.quiet_decoders():
-        for batch in judge.judge_items(db, sorted(expected), parameters.batch):
+        for batch in judge.judge_items(db, _tried_by(db, recorded.id), parameters.batch):
             for one in batch:
-                if one.problem is None:
-                    digest.add(item_rows(one, judge.detector.classes, judge.detector.components))
-                elif one.item_id not in failed:
+                if one.item_id not in judged:
+                    continue
+                if one.problem is not None:
                     raise CannotReplay(f"item {one.item_id} ({one.uri}): {one.problem}")
+                digest.add(item_rows(one, judge.detector.classes, judge.detector.components))
     return digest.hexdigest()
 
 
-def recorded_judge(db: dbapi.Connection, recorded: RecordedRun) -> Judge:
+def recorded_judge(db: dbapi.Connection, recorded: RecordedRun, device: str = "auto") -> Judge:
     """The detector of a recorded run, loaded again from where it was. Raises CannotReplay."""
     parameters = Parameters.from_json(recorded.parameters)
     settings = parameters.settings
     try:
-        detector = load_detector(parameters.weights, device=devices.pick("auto"))
+        detector = load_detector(parameters.weights, device=devices.pick(device))
     except UserError as error:
         raise CannotReplay(f"run {recorded.id}: {error}") from error
     if detector.sha256 != settings.checkpoint_sha256:
@@ -193,23 +204,35 @@ def recorded_judge(db: dbapi.Connection, recorded: RecordedRun) -> Judge:
 
 
 def _items_to_do(
-    db: dbapi.Connection, model_id: int, collection: str | None, settings: Settings
+    db: dbapi.Connection,
+    model_id: int,
+    collection: str | None,
+    settings: Settings,
+    spaces: Sequence[str],
+    run_id: int | None = None,
 ) -> list[int]:
+    """The ids of the images to judge. spaces: where each needs a vector. run_id: of a run to go on with."""
     sql = files(__package__ or "").joinpath("items_to_detect.sql").read_text("utf-8")
-    values = {"model_id": model_id, "collection": collection, "settings": settings.as_text()}
+    values = {
+        "model_id": model_id,
+        "collection": collection,
+        "settings": settings.as_text(),
+        "spaces": json.dumps(spaces),
+        "run_id": run_id,
+    }
     return [item_id for (item_id,) in db.execute(sql, values)]
 
 
-def _done_by(db: dbapi.Connection, run_id: int) -> set[int]:
-    """The items that a run has judged, or could not."""
-    return {
+def _tried_by(db: dbapi.Connection, run_id: int) -> list[int]:
+    """The items that a run has judged, or could not, in order."""
+    return [
         item_id
         for (item_id,) in db.execute(
             "select item_id from image_metrics where run_id = :run union"
-            " select item_id from item_errors where run_id = :run and item_id is not null",
+            " select item_id from item_errors where run_id = :run and item_id is not null order by 1",
             {"run": run_id},
         )
-    }
+    ]
 
 
 def _supercategories(
@@ -230,20 +253,22 @@ def _fill(
     started = time.perf_counter()
     spaces: dict[str, int] = {}
     said = False
-    with progress("detecting", len(item_ids), quiet=quiet) as bar:
-        n_done = 0
-        for batch in judge.judge_items(current.db, item_ids, parameters.batch):
-            if not spaces:
-                spaces = _spaces_for(current, judge, batch, parameters)
-            _write(current, judge.detector, batch, spaces)
-            bar.advance(len(batch))
-            n_done += len(batch)
-            left = (time.perf_counter() - started) / n_done * (len(item_ids) - n_done)
-            if not said and not quiet and left > _SECONDS_WORTH_SAYING:
-                say(f"that takes about {duration_in_words(left)} here")
-            said = True
-    for step, milliseconds in judge.timings.items():
-        current.timings[step] = round(current.timings.get(step, 0.0) + milliseconds, 3)
+    try:
+        with progress("detecting", len(item_ids), quiet=quiet) as bar:
+            n_done = 0
+            for batch in judge.judge_items(current.db, item_ids, parameters.batch):
+                if not spaces:
+                    spaces = _spaces_for(current, judge, batch, parameters)
+                _write(current, judge.detector, batch, spaces)
+                bar.advance(len(batch))
+                n_done += len(batch)
+                left = (time.perf_counter() - started) / n_done * (len(item_ids) - n_done)
+                if not said and not quiet and left > _SECONDS_WORTH_SAYING:
+                    say(f"that takes about {duration_in_words(left)} here")
+                said = True
+    finally:
+        for step, milliseconds in judge.timings.items():
+            current.timings[step] = round(current.timings.get(step, 0.0) + milliseconds, 3)
 
 
 def _spaces_for(
@@ -263,9 +288,20 @@ def _spaces_for(
 def _write(current: Run, detector: Detector, batch: list[Judged], spaces: dict[str, int]) -> None:
     with current.timed("write"), immediate(current.db):
         good = []
+        truths = _present_truths(current.db, [one.item_id for one in batch])
         for one in batch:
+            if one.item_id not in truths:
+                continue  # deleted meanwhile
             if one.problem is not None:
                 current.item_error(one.stage, one.problem, item_id=one.item_id, uri=one.uri)
+                continue
+            if truths[one.item_id] != (one.truth.sha256 if one.truth else None):
+                current.item_error(
+                    "truth",
+                    "its annotations changed while it was judged: run again",
+                    item_id=one.item_id,
+                    uri=one.uri,
+                )
                 continue
             good.append(item_rows(one, detector.classes, detector.components))
             if one.truth and one.truth.unknown:
@@ -278,6 +314,17 @@ def _write(current: Run, detector: Detector, batch: list[Judged], spaces: dict[s
                     uri=one.uri,
                 )
         write_rows(current, good, spaces)
+
+
+def _present_truths(db: dbapi.Connection, item_ids: Sequence[int]) -> dict[int, str | None]:
+    """The hash of the ground truth of each of the items that are still there; None without one."""
+    return dict(
+        db.execute(
+            "select i.id, t.truth_sha256 from items i left join annotated_items t on t.item_id = i.id"
+            " where i.id in (select value from json_each(?))",
+            (json.dumps(item_ids),),
+        ).fetchall()
+    )
 
 
 def _say_estimate(current: Run, judge: Judge, n_items: int) -> None:
@@ -304,6 +351,7 @@ def _count(current: Run) -> None:
         ("annotated", "select count(*) from image_metrics where run_id = ? and n_gt is not null"),
         ("predictions", "select count(*) from predictions where run_id = ?"),
         ("errors", "select count(*) from item_errors where run_id = ?"),
+        ("vectors", VECTORS_OF_RUN),
     ):
         (current.counts[key],) = current.db.execute(sql, (current.id,)).fetchone()
     current.counts["threads"] = torch.get_num_threads()
@@ -319,3 +367,19 @@ def _refuse_changed_truth(db: dbapi.Connection, run_id: int) -> None:
         raise CannotReplay(
             f"run {run_id} was measured against annotations of {changed:,} images that have changed"
         )
+
+
+def _refuse_lost_rows(db: dbapi.Connection, run_id: int) -> None:
+    """Items and spaces that were deleted took rows with them, which can no more be reproduced."""
+    (counts,) = db.execute("select counts_json from runs where id = ?", (run_id,)).fetchone()
+    then = json.loads(counts)
+    for key, sql in (
+        ("images", "select count(*) from image_metrics where run_id = ?"),
+        ("vectors", VECTORS_OF_RUN),
+    ):
+        (now,) = db.execute(sql, (run_id,)).fetchone()
+        if now != then.get(key, now):
+            raise CannotReplay(
+                f"run {run_id} wrote {then[key]:,} {key}, and {now:,} are left:"
+                " the others have been deleted"
+            )

@@ -11,7 +11,7 @@ from nearsql.pipeline.console import UserError
 METRICS_CONF = 0.25
 
 LARGEST_IMGSZ = 4096
-LARGEST_STRIDE = 32
+SMALLEST_STEP = 32  # of imgsz; a model with a P6 head takes steps of 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,12 @@ class Settings:
     )
     autocast: str | None = None  # the type of a forward pass on a GPU; losses are always float32
 
-    def check(self) -> None:
-        """Raises UserError for a value that makes no sense."""
-        if not 0 < self.imgsz <= LARGEST_IMGSZ or self.imgsz % LARGEST_STRIDE:
+    def check(self, stride: int = SMALLEST_STEP) -> None:
+        """Raises UserError for a value that makes no sense. stride: the model's largest."""
+        step = max(stride, SMALLEST_STEP)
+        if not 0 < self.imgsz <= LARGEST_IMGSZ or self.imgsz % step:
             raise UserError(
-                f"--imgsz must be a multiple of {LARGEST_STRIDE} up to {LARGEST_IMGSZ},"
+                f"--imgsz must be a multiple of {step} up to {LARGEST_IMGSZ},"
                 f" such as 640, not {self.imgsz}"
             )
         for name in ("conf", "iou", "metrics_conf"):

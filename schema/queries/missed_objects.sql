@@ -9,6 +9,8 @@ select
 from annotations a
 join items i on i.id = a.item_id
 join image_metrics m on m.item_id = a.item_id and m.run_id = :detector
+-- Objects that were annotated after the run are not missed: it was not measured against them.
+join annotated_items t on t.item_id = a.item_id and t.truth_sha256 = m.truth_sha256
 where a.is_crowd = 0
   and a.x_min is not null
   and not exists (

@@ -27,6 +27,11 @@ def judged(db: dbapi.Connection) -> tuple[int, int]:
             " is_crowd, source) values (?, ?, 0, ?, 0, 0, ?, ?, ?, 'test')",
             (number, item, name, side, side, is_crowd),
         )
+    for item in (1, 2):
+        db.execute(
+            "insert into annotated_items (item_id, source, truth_sha256) values (?, 'test', ?)",
+            (item, "0" * 64),
+        )
     good = {  # item -> (class, confidence, annotation or None)
         1: [("cat", 0.9, 1), ("dog", 0.8, 2), ("bird", 0.4, None), ("bird", 0.1, None)],
         2: [("cat", 0.7, 3)],
@@ -108,6 +113,51 @@ def test_detector_by_class(db: dbapi.Connection, judged: tuple[int, int]) -> Non
         ("cat", 2, 1, 1, 1, 0.5, 0.5, 0.8),
         ("dog", 1, 0, 1, 0, 0.0, None, None),
     ]
+
+
+def test_replaced_annotations_were_not_missed(
+    db: dbapi.Connection, judged: tuple[int, int]
+) -> None:
+    good, _ = judged
+    db.execute("delete from annotations where item_id = 1")
+    db.execute(
+        "insert into annotations (id, item_id, class_id, class_name, x_min, y_min, x_max, y_max, source)"
+        " values (5, 1, 0, 'cat', 0, 0, 50, 50, 'test')"
+    )
+    db.execute("update annotated_items set truth_sha256 = ? where item_id = 1", ("1" * 64,))
+    assert ask(db, "missed_objects", good) == []
+    # What was matched then was no false alarm.
+    assert [row[:3] for row in ask(db, "false_alarms", good)] == [(1, "bird", 0.4)]
+    assert ask(db, "detector_by_class", good) == [("cat", 1, 1, 0, 0, 1.0, 1.0, 0.8)]
+
+
+def test_what_lies_on_a_crowd_is_no_false_alarm(
+    db: dbapi.Connection, judged: tuple[int, int]
+) -> None:
+    good, _ = judged
+    for name, edge in (("cat", 60), ("dog", 61), ("cat", 160)):
+        db.execute(
+            "insert into predictions (run_id, item_id, class_id, class_name, confidence, x_min, y_min,"
+            " x_max, y_max) values (?, 2, 0, ?, 0.5, ?, 60, ?, 80)",
+            (good, name, edge, edge + 20),
+        )
+    assert [row[:3] for row in ask(db, "false_alarms", good)] == [
+        *((2, "dog", 0.5), (2, "cat", 0.5), (1, "bird", 0.4)),
+    ]
+    rows = {row[0]: row[1:5] for row in ask(db, "detector_by_class", good)}
+    assert rows["cat"] == (2, 2, 0, 1)
+    assert rows["dog"] == (1, 1, 0, 1)
+
+
+def test_objects_without_a_class_name_have_the_model_s(
+    db: dbapi.Connection, judged: tuple[int, int]
+) -> None:
+    good, _ = judged
+    db.execute("update models set parameters_json = ?", ('{"classes": ["cat"]}',))
+    db.execute("update annotations set class_name = null where id in (1, 3)")
+    db.execute("update annotations set class_name = null, class_id = 7 where id = 2")
+    rows = {row[0]: row[1:4] for row in ask(db, "detector_by_class", good)}
+    assert rows == {"cat": (2, 2, 0), "number 7": (1, 1, 0), "dog": (0, 0, 0), "bird": (0, 0, 0)}
 
 
 def test_compare_detectors(db: dbapi.Connection, judged: tuple[int, int]) -> None:
