@@ -24,6 +24,10 @@ COMMANDS = {
         "nearsql.pipeline.commands.loss_distance",
         "How well each image fits what the detector saw in the others.",
     ),
+    "neighbors": (
+        "nearsql.pipeline.commands.neighbors",
+        "Store the nearest neighbours of every item.",
+    ),
     "cluster": (
         "nearsql.pipeline.commands.cluster",
         "Find the groups of each space, noise included.",

@@ -19,6 +19,7 @@ MODULES = {
     "embed": "nearsql.pipeline.embed",
     "detect": "nearsql.pipeline.detect.run",
     "loss-distance": "nearsql.pipeline.loss_distance.run",
+    "neighbors": "nearsql.pipeline.neighbors",
     "cluster": "nearsql.pipeline.cluster",
     "project": "nearsql.pipeline.project",
 }

@@ -42,6 +42,7 @@ OURS = (
     "nearest_items",
     "outliers_of_run",
     "run_inputs",
+    "stored_neighbours",
 )
 
 
@@ -187,3 +188,32 @@ def test_run_inputs_tell_what_has_changed(tmp_path_factory: pytest.TempPathFacto
     db.commit()
     db.close()
     assert [r["state"] for r in ask(gallery, "run_inputs")] == ["deleted"]
+
+
+def test_stored_neighbours(tmp_path_factory: pytest.TempPathFactory, vectors: np.ndarray) -> None:
+    from gallery import build
+
+    from nearsql.pipeline.neighbors import neighbors
+
+    gallery = build(tmp_path_factory.mktemp("stored") / "gallery.db")
+    assert ask(gallery, "stored_neighbours") == []  # run 1 is no graph
+    db = connection.connect(gallery.path)
+    (result,) = neighbors(db, ["paint/space"], k=5)
+    rows = ask(gallery, "stored_neighbours", run=str(result.run_id), item="42")
+    distances = np.linalg.norm(vectors - vectors[41], axis=1)
+    nearest = [i for i in np.argsort(distances, kind="stable") if i != 41][:5]
+    assert [(r["rank"], r["item_id"]) for r in rows] == [
+        (rank, i + 1) for rank, i in enumerate(nearest, start=1)
+    ]
+    assert [r["distance"] for r in rows] == pytest.approx(distances[nearest], rel=1e-5)
+    assert rows[0]["labels"] == "colour green"
+    # One that stopped on the way has part of a graph, which is no answer.
+    db.execute(
+        "insert into runs (kind, status, finished_at, error)"
+        " values ('neighbors', 'interrupted', '2026-01-01', 'KeyboardInterrupt')"
+    )
+    (stopped,) = db.execute("select max(id) from runs").fetchone()
+    db.execute("insert into neighbors values (?, 42, 1, 41, 0.5)", (stopped,))
+    db.commit()
+    db.close()
+    assert ask(gallery, "stored_neighbours", run=str(stopped), item="42") == []

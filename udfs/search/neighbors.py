@@ -101,15 +101,17 @@ def graph_blocks(
     k: int,
     *,
     rows: Ids | None = None,
+    first: int = 0,
     poll: Callable[[], None] | None = None,
 ) -> Iterator[tuple[int, Ids, Distances]]:
     """The neighbour graph in blocks of rows: (first row, places, distances) as in `neighbor_graph`.
 
-    rows: positions in the matrix, ascending; rows and places are then counted in them.
+    rows: positions in the matrix, ascending; rows and places are then counted in them. first: the row to
+    begin at, for who has those before it.
     """
     search = _search(matrix, rows)
     width = max(0, min(k, search.n - 1))
-    for start in range(0, search.n, QUERY_BLOCK):
+    for start in range(first, search.n, QUERY_BLOCK):
         own = np.arange(start, min(start + QUERY_BLOCK, search.n))
         queries = matrix.vectors[own if rows is None else rows[own]]
         places, distances = search.nearest(queries, width, own, poll)

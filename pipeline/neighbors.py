@@ -1,0 +1,307 @@
+"""Neighbors: each item's k nearest others in a space, stored, so that they are read and not computed.
+
+    neighbors(db, ["digits/pixels"], k=30)
+    db.execute("select neighbor_id, distance from neighbors where run_id = 7 and item_id = 42 order by rank")
+
+The rows are those of the SQL function `knn_graph`, from the computation under it. (A cursor open over
+the function itself would hold a snapshot of the file while the rows are written, which fails as soon as
+another process writes.)
+
+A block of items is computed with no transaction open, then written in a short one, which checks that the
+space is still the one that the run has pinned. A run that is stopped goes on where it was; only one whose
+status is `finished` has the whole graph.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsql.pipeline.console import UserError, progress, say
+from nearsql.pipeline.estimate import duration_in_words, size_in_words
+from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
+from nearsql.pipeline.runs import RowHash, Run, RunInput, immediate, run, space_input
+from nearsql.udfs import dbapi
+from nearsql.udfs.search.matrix import Matrix, load_matrix
+from nearsql.udfs.search.neighbors import QUERY_BLOCK, graph_blocks, nearest
+from nearsql.udfs.spaces import find_space
+
+KIND = "neighbors"
+# What the result depends on, besides what every run's does.
+PACKAGES = ("faiss-cpu",)
+
+_ROWS_A_STATEMENT = 500
+# For the forecast: a row with its places in two indexes, and how many are written in a second.
+_BYTES_A_ROW = 52
+_ROWS_A_SECOND = 120_000
+_SAMPLE = 256  # queries timed for the forecast
+# Rows removed in one transaction.
+_ROWS_REMOVED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborsResult:
+    """A space's stored graph: the run that has it, or None and why the space was skipped.
+
+    is_new: made now, and not found finished with the same vectors and no smaller k.
+    counts: items, neighbors (rows stored); already, of the items, when a stopped run went on.
+    """
+
+    space: str
+    run_id: int | None
+    is_new: bool = False
+    counts: dict[str, int | float] = field(default_factory=dict)
+    skipped: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some items and their neighbours: items (m,) int64, neighbors (m, k') int64, distances (m, k') float64."""
+
+    items: NDArray[np.int64]
+    neighbors: NDArray[np.int64]
+    distances: NDArray[np.float64]
+
+
+def neighbors(
+    db: dbapi.Connection, spaces: Sequence[str], k: int = 30, quiet: bool = True
+) -> list[NeighborsResult]:
+    """Stores the k nearest other items of every item of the spaces; gives a result for each.
+
+    A space of fewer than two items is skipped. Where a finished run has the graph already, of the same
+    vectors and with no smaller k, nothing is done. Raises LookupError for a space that is not there,
+    before any work, and UserError for k < 1, when a space changes while its graph is made, or when
+    another process is making the same one.
+    """
+    if k < 1:
+        raise UserError(f"k must be at least 1, not {k}")
+    if not spaces:
+        raise UserError("name the spaces whose neighbours to store: see `select name from spaces`")
+    _refuse_unknown(db, spaces)
+    results = []
+    for name in dict.fromkeys(spaces):
+        source = space_input(db, name)
+        n = source.rows or 0
+        serving = stored_neighbors(db, name, k)
+        if n < 2:
+            reason = f"it has {n} item{'s' * (n != 1)}, and 2 are needed to be neighbours"
+            say(f"skipped {name}: {reason}")
+            results.append(NeighborsResult(name, None, counts={"items": n}, skipped=reason))
+        elif serving is not None:
+            results.append(NeighborsResult(name, serving))
+        else:
+            results.append(_store(db, source, k, quiet))
+    return results
+
+
+def stored_neighbors(db: dbapi.Connection, space: str, k: int) -> int | None:
+    """The newest finished run whose stored graph is that of the space as it is now, with at least k
+    neighbours of each item (or all there are); None when there is none.
+
+    Its ranks 1 to k are the rows of knn_graph(space, k).
+    """
+    row = db.execute(_sql("serving"), {"space": space, "k": k}).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
+    """The SHA-256 of a stored graph, computed anew."""
+    if recorded.parameters.get("method") != "exact":
+        raise CannotReplay(
+            f"run {recorded.id} found neighbours by {recorded.parameters.get('method')!r}, not 'exact'"
+        )
+    matrix = load_matrix(db.apsw, find_space(db.apsw, space_read_by(db, recorded)))
+    digest = RowHash()
+    for block in _blocks(matrix, recorded.parameters["k"]):
+        _hash(digest, block)
+    return digest.hexdigest()
+
+
+def _refuse_unknown(db: dbapi.Connection, spaces: Sequence[str]) -> None:
+    there = [name for (name,) in db.execute("select name from spaces order by name")]
+    for name in spaces:
+        if name not in there:
+            raise LookupError(
+                f"there is no space {name!r}: the spaces are "
+                + (", ".join(there) or "none; run `nearsql embed` first")
+            )
+
+
+def _store(db: dbapi.Connection, source: RunInput, k: int, quiet: bool) -> NeighborsResult:
+    parameters = {
+        "method": "exact",
+        "space": source.name,
+        "k": k,
+        # So that only a run on these very vectors is gone on with.
+        "generation": source.generation,
+        "generation_token": source.generation_token,
+    }
+    matrix = load_matrix(db.apsw, find_space(db.apsw, source.name))
+    refuse_if_changed(db, source)  # so the matrix is of the vectors that were pinned
+    if not quiet:
+        _forecast(matrix, k)
+    with run(
+        db, KIND, parameters=parameters, inputs=[source], packages=PACKAGES, resume=True
+    ) as current:
+        # What stopped and is not gone on with would only take room, and there is one graph to make.
+        for (stopped,) in db.execute(_sql("stopped"), {"space_id": source.space_id}).fetchall():
+            _remove_rows(db, stopped)
+            if not quiet:
+                say(f"removed the rows of run {stopped}, which had stopped on the way")
+        try:
+            current.result_sha256 = _fill(current, source, matrix, k, quiet)
+        except UserError as changed:
+            _remove_rows(db, current.id)
+            raise UserError(
+                f"the vectors of space '{source.name}' changed during this run, so that its "
+                "neighbours would not be theirs: the rows written so far are removed, run it again"
+            ) from changed
+    return NeighborsResult(source.name, current.id, True, dict(current.counts))
+
+
+def _forecast(matrix: Matrix, k: int) -> None:
+    """Says how many rows it will be, and by a sample of the items how long it will take."""
+    n = len(matrix.ids)
+    n_rows = n * _width(matrix, k)
+    sample = np.linspace(0, n - 1, min(n, _SAMPLE)).astype(np.int64)
+    nearest(matrix, matrix.vectors[:1], k)  # what the first search alone has to prepare
+    start = time.perf_counter()
+    nearest(matrix, matrix.vectors[sample], k, exclude=matrix.ids[sample])
+    seconds = (time.perf_counter() - start) * n / len(sample) + n_rows / _ROWS_A_SECOND
+    say(
+        f"{matrix.space.name}: {n:,} items, {n_rows:,} rows, about"
+        f" {size_in_words(n_rows * _BYTES_A_ROW)} in the file and {duration_in_words(seconds)}"
+    )
+
+
+def _fill(current: Run, source: RunInput, matrix: Matrix, k: int, quiet: bool) -> str:
+    """Writes what is not yet written of the run's graph; gives the SHA-256 of all of it.
+
+    Raises UserError, out of refuse_if_changed alone, when the space is no longer what was pinned.
+    """
+    db, n = current.db, len(matrix.ids)
+    done, digest = 0, RowHash()
+    with progress(f"items of {source.name}", n, quiet=quiet) as bar:
+        if current.is_resumed:
+            with current.timed("read"):
+                done, digest = _already(db, current.id, matrix, k)
+            bar.advance(done)
+        blocks = _blocks(matrix, k, first=done)
+        while True:
+            with current.timed("compute"):
+                block = next(blocks, None)
+            if block is None:
+                break
+            with current.timed("write"):
+                _write(db, current.id, source, block)
+            _hash(digest, block)
+            bar.advance(len(block.items))
+    current.counts |= {"items": n, "neighbors": n * _width(matrix, k)}
+    if done:
+        current.counts["already"] = done
+    return digest.hexdigest()
+
+
+def _width(matrix: Matrix, k: int) -> int:
+    """How many neighbours each item has; there are two items or more."""
+    return min(k, len(matrix.ids) - 1)
+
+
+def _blocks(matrix: Matrix, k: int, first: int = 0) -> Iterator[_Block]:
+    """The graph from the item at place `first`, a multiple of QUERY_BLOCK."""
+    for start, places, distances in graph_blocks(matrix, k, first=first):
+        items = matrix.ids[start : start + len(places)]
+        yield _Block(items, matrix.ids[places], distances)
+
+
+def _hash(digest: RowHash, block: _Block) -> None:
+    """Adds a row for each item: its id, its neighbours' as int64 and the distances as float64, both
+    little-endian and nearest first."""
+    for item, ids, distances in zip(
+        block.items.tolist(),
+        block.neighbors.astype("<i8"),
+        block.distances.astype("<f8"),
+        strict=True,
+    ):
+        digest.add((item, ids.tobytes(), distances.tobytes()))
+
+
+def _already(db: dbapi.Connection, run_id: int, matrix: Matrix, k: int) -> tuple[int, RowHash]:
+    """How many items a stopped run has written, in whole blocks, and the hash of their rows.
+
+    Should some be missing, or too many (somebody changed them), all are removed: it starts anew.
+    """
+    (n_rows,) = db.execute("select count(*) from neighbors where run_id = ?", (run_id,)).fetchone()
+    done, odd = divmod(n_rows, _width(matrix, k))
+    is_whole = not odd and (done == len(matrix.ids) or done % QUERY_BLOCK == 0)
+    digest = RowHash()
+    for start in range(0, done if is_whole else 0, QUERY_BLOCK):
+        items = matrix.ids[start : min(start + QUERY_BLOCK, done)]
+        block = _stored_block(db, run_id, items, _width(matrix, k))
+        if block is None:
+            is_whole = False
+            break
+        _hash(digest, block)
+    if not is_whole:
+        _remove_rows(db, run_id)
+        return 0, RowHash()
+    return done, digest
+
+
+def _stored_block(
+    db: dbapi.Connection, run_id: int, items: NDArray[np.int64], width: int
+) -> _Block | None:
+    """The stored rows of these items, which follow one another; None when they are not `width` each."""
+    rows = db.execute(
+        "select item_id, rank, neighbor_id, distance from neighbors"
+        " where run_id = ? and item_id between ? and ? order by item_id, rank",
+        (run_id, int(items[0]), int(items[-1])),
+    ).fetchall()
+    if [row[:2] for row in rows] != [
+        (item, rank) for item in items.tolist() for rank in range(1, width + 1)
+    ]:
+        return None
+    shape = len(items), width
+    ids = np.array([row[2] for row in rows], np.int64).reshape(shape)
+    return _Block(items, ids, np.array([row[3] for row in rows], np.float64).reshape(shape))
+
+
+def _write(db: dbapi.Connection, run_id: int, source: RunInput, block: _Block) -> None:
+    """Writes a block in one transaction, in which the space is still what it was when the run began."""
+    items, width = block.items.tolist(), block.neighbors.shape[1]
+    rows = list(
+        zip(
+            np.repeat(block.items, width).tolist(),
+            list(range(1, width + 1)) * len(items),
+            block.neighbors.ravel().tolist(),
+            block.distances.ravel().tolist(),
+            strict=True,
+        )
+    )
+    with immediate(db):
+        refuse_if_changed(db, source)
+        for start in range(0, len(rows), _ROWS_A_STATEMENT):
+            batch = rows[start : start + _ROWS_A_STATEMENT]
+            values = ", ".join(["(?, ?, ?, ?, ?)"] * len(batch))
+            db.execute(
+                "insert into neighbors (run_id, item_id, rank, neighbor_id, distance) values "
+                + values,
+                [value for row in batch for value in (run_id, *row)],
+            )
+
+
+def _remove_rows(db: dbapi.Connection, run_id: int) -> None:
+    """Removes a run's rows, some in each transaction, so that others may write in between."""
+    some = {"run": run_id, "n_rows": _ROWS_REMOVED}
+    removed = 1
+    while removed:
+        with immediate(db):
+            removed = db.execute(_sql("remove_some"), some).rowcount
+
+
+def _sql(name: str) -> str:
+    return files(__package__ or "").joinpath(f"neighbors_{name}.sql").read_text("utf-8")
