@@ -126,6 +126,18 @@ left join image_metrics im
                      where judged.item_id = v.item_id and runs.model_id = s.model_id)
 where s.kind in ('embedding', 'feature');
 
+drop view distances;
+
+create view distances as
+select n.run_id, 'neighbor' as kind, n.item_id, n.neighbor_id as other_item_id,
+       null as component, n.distance, n.rank
+from neighbors n
+join runs r on r.id = n.run_id and r.status = 'finished'
+union all
+select l.run_id, 'loss', l.target_item_id, l.image_item_id, l.component, l.distance, null
+from loss_distances l
+join runs r on r.id = l.run_id and r.status = 'finished';
+
 drop trigger runs_finished_never_change;
 
 -- parent_run_id may become NULL when the parent is deleted, and a run that was interrupted or failed

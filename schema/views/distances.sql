@@ -1,8 +1,11 @@
--- Every stored distance between two items: neighbour graphs, and a detector's loss distances.
+-- Every stored distance between two items: neighbour graphs, and a detector's loss distances. Only of runs
+-- that have finished: half a graph is none.
 create view distances as
-select run_id, 'neighbor' as kind, item_id, neighbor_id as other_item_id,
-       null as component, distance, rank
-from neighbors
+select n.run_id, 'neighbor' as kind, n.item_id, n.neighbor_id as other_item_id,
+       null as component, n.distance, n.rank
+from neighbors n
+join runs r on r.id = n.run_id and r.status = 'finished'
 union all
-select run_id, 'loss', target_item_id, image_item_id, component, distance, null
-from loss_distances;
+select l.run_id, 'loss', l.target_item_id, l.image_item_id, l.component, l.distance, null
+from loss_distances l
+join runs r on r.id = l.run_id and r.status = 'finished';
