@@ -62,9 +62,10 @@ def _finished_run(db: apsw.Connection, run: Any) -> int:
             "select id from runs where kind = 'loss-distance' and status = 'finished'"
             " order by id desc limit 10"
         )
-        there_are = ", ".join(str(i) for (i,) in ids) or "none yet: run `nearsql loss-distance`"
+        known = ", ".join(str(i) for (i,) in ids)
+        those = f"those are {known}" if known else "there are none yet: run `nearsql loss-distance`"
         raise SqlFunctionError(
-            f"run must be a run of loss distances, not {run_id} ({what}): there are {there_are}"
+            f"run must be a run of loss distances, not {run_id} ({what}): {those}"
         )
     if row[1] != "finished":
         raise SqlFunctionError(

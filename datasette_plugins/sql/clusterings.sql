@@ -2,7 +2,11 @@
 select
     c.run_id,
     c.level,
-    c.space,
+    coalesce(c.space, (
+        select json_extract(r.parameters_json, '$.component') || ' losses of run '
+               || json_extract(r.parameters_json, '$.loss_distance_run')
+        from runs r where r.id = c.run_id
+    )) as space,
     c.clusters,
     c.items,
     c.noise,

@@ -1,7 +1,13 @@
 -- The clusters of an item, in each run
 select
     m.run_id,
-    (select max(i.name) from run_inputs i where i.run_id = m.run_id and i.kind = 'space') as space,
+    coalesce((
+        select max(i.name) from run_inputs i where i.run_id = m.run_id and i.kind = 'space'
+    ), (
+        select json_extract(r.parameters_json, '$.component') || ' losses of run '
+               || json_extract(r.parameters_json, '$.loss_distance_run')
+        from runs r where r.id = m.run_id
+    )) as space,
     m.level,
     c.label as cluster,
     (select l.name from cluster_labels l where l.cluster_id = c.id order by l.id desc limit 1) as name,

@@ -4,7 +4,11 @@ select
     r.kind,
     r.status,
     m.name as model,
-    (select max(i.name) from run_inputs i where i.run_id = r.id and i.kind = 'space') as space,
+    coalesce(
+        (select max(i.name) from run_inputs i where i.run_id = r.id and i.kind = 'space'),
+        json_extract(r.parameters_json, '$.component') || ' losses of run '
+        || json_extract(r.parameters_json, '$.loss_distance_run')
+    ) as space,
     (select group_concat(p.key || ' ' || ifnull(p.value, 'null'), ', ')
      from json_each(r.parameters_json) p) as parameters,
     r.seed,

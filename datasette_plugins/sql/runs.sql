@@ -4,8 +4,11 @@ select
     r.kind,
     m.name as model,
     (select group_concat(i.name, ', ') from run_inputs i where i.run_id = r.id) as inputs,
-    (select group_concat(p.key || ' ' || ifnull(p.value, 'null'), ', ')
-     from json_each(r.parameters_json) p) as parameters,
+    -- Some hold whole lists, such as a model's classes: the run itself shows all of them.
+    (select group_concat(
+        p.key || ' ' || iif(length(p.value) > 60, substr(p.value, 1, 60) || '...', ifnull(p.value, 'null')),
+        ', '
+     ) from json_each(r.parameters_json) p) as parameters,
     r.seed,
     r.device,
     r.status,

@@ -20,6 +20,15 @@ _ONLY_FOR_TABLES = ("text", "sequence", "format", "delimiter", "encoding")
 _ONLY_FOR_ANNOTATIONS = ("labels", "classes", "split")
 _PROBLEMS_SHOWN = 5
 
+# Counts whose own names leave open what they count.
+_IN_WORDS = {
+    "skipped": "other files",
+    "incomplete": "with mistakes",
+    "background": "without labels: nothing there",
+    "unlabelled": "without labels: not annotated",
+    "in_several_splits": "in several splits, the first counts",
+}
+
 
 @click.command("ingest")
 @click.argument("file", type=click.Path(dir_okay=False))
@@ -222,7 +231,11 @@ def _report(db: dbapi.Connection, file: str, result: "IngestResult", next_step: 
 
 def _facts(counts: dict[str, int | float], always: tuple[str, ...]) -> dict[str, int | float]:
     """The counts that say something, named in words."""
-    return {name.replace("_", " "): n for name, n in counts.items() if n or name in always}
+    return {
+        _IN_WORDS.get(name, name.replace("_", " ")): n
+        for name, n in counts.items()
+        if n or name in always
+    }
 
 
 def show_problems(db: dbapi.Connection, file: str, run_id: int) -> None:

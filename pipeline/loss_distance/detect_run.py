@@ -53,8 +53,8 @@ def read_detect_run(db: dbapi.Connection, run_id: int) -> DetectRun:
                 "select id from runs where kind = 'detect' and status = 'finished' order by id"
             )
         ]
-        there_are = f"there are {', '.join(ids)}" if ids else "run `nearsql detect` first"
-        raise UserError(f"RUN must be a detect run, not {run_id} ({found}): {there_are}")
+        those = f"those are {', '.join(ids)}" if ids else "run `nearsql detect` first"
+        raise UserError(f"RUN must be a detect run, not {run_id} ({found}): {those}")
     _, status, model, model_id, parameters, checkpoint_sha256 = row
     if status != "finished":
         raise UserError(

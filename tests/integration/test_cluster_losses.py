@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from served import site
 
 from nearsql.pipeline import runs
 from nearsql.pipeline.cli import cli
@@ -181,3 +182,22 @@ def test_the_command(db: dbapi.Connection, database: Path) -> None:
         refused = CliRunner().invoke(cli, ["cluster", name, *arguments])
         assert isinstance(refused.exception, UserError)
         assert message in str(refused.exception)
+
+
+def test_the_hint_after_no_clusters_clusters_the_same(db: dbapi.Connection, database: Path) -> None:
+    add_run(db, np.ones((6, 6)))
+    called = CliRunner().invoke(
+        cli, ["cluster", str(database), "--loss-distance", "1", "--symmetrize", "max"]
+    )
+    assert (
+        f"next: nearsql cluster {database} --loss-distance 1 --symmetrize=max"
+        " --min-cluster-size 2 --min-samples 1"
+    ) in called.stderr
+
+
+def test_the_pages_say_what_was_clustered(db: dbapi.Connection, database: Path) -> None:
+    add_run(db, directed())
+    cluster_losses(db, 1)
+    with site(database) as served:
+        for page in ("", "/clusters/2", "/items/1"):
+            assert "cls losses of run 1" in served.get(f"/-/nearsql/test{page}").text

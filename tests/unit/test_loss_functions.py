@@ -145,7 +145,7 @@ def test_an_item_without_any_defined_distance_has_no_neighbours(db: dbapi.Connec
     ("arguments", "message"),
     [
         ("9, 'cls', 1", r"run must be a run of loss distances, not 9 \(there is no such run\): "),
-        ("2, 'cls', 1", r"not 2 \(that one is of kind 'detect'\): there are 1"),
+        ("2, 'cls', 1", r"not 2 \(that one is of kind 'detect'\): those are 1"),
         ("'x', 'cls', 1", "run must be a whole number of at least 1, not 'x'"),
         ("1, 'seg', 1", "run 1 has no component 'seg': it has box, cls"),
         ("1, null, 1", "component must be a text, not NULL"),

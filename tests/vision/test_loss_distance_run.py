@@ -400,7 +400,7 @@ def test_landmarks_are_drawn_by_the_seed(detected: dbapi.Connection) -> None:
     ("options", "message"),
     [
         ({"detect_run": 1}, r"RUN must be a detect run, not 1 \(that one is of kind 'ingest'\)"),
-        ({"detect_run": 9}, r"not 9 \(there is no such run\): there are 2"),
+        ({"detect_run": 9}, r"not 9 \(there is no such run\): those are 2"),
         ({"conf": 0.1}, "run 2 did not store: it has those of confidence 0.25 or more"),
         ({"conf": 1.5}, "--conf must be from 0 to 1, not 1.5"),
         ({"components": ["sem"]}, "has no loss component 'sem': it has box, seg, cls, dfl"),
