@@ -90,6 +90,8 @@ def command(file: str, weights: str, **options: Any) -> None:
             for name, n in counts.items()
             if name in ("images", "annotated", "predictions", "errors", "already")
         }
+        if not counts.get("annotated"):
+            facts["annotated"] = "none, so no losses and metrics: see nearsql ingest --annotations"
         facts["spaces"] = ", ".join(result.spaces)
         facts["time"] = _share_of_the_model(result.timings)
         summary(

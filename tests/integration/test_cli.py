@@ -241,3 +241,21 @@ def test_the_stock_shell_reads_the_file(database: Path, db: dbapi.Connection, ad
     sql = "select item_id, hex(vector) from vectors order by item_id; pragma integrity_check"
     done = subprocess.run([stock, str(database), sql], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1|00000000", "2|0000803F", "ok"]
+
+
+def test_ctrl_c_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nearsql.pipeline.commands import functions
+
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(functions.command, "callback", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["functions"])
+    assert ended.value.code == 130
+    assert (
+        capsys.readouterr().err
+        == "nearsql: stopped; what was written is kept, and the same command goes on\n"
+    )

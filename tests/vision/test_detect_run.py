@@ -14,6 +14,7 @@ import torch
 from detectors import random_image, save_detector
 from PIL import Image
 
+from nearsql.pipeline import cli
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.detect.check import check_vision
 from nearsql.pipeline.detect.forward import forward
@@ -458,6 +459,17 @@ def test_wrong_input_is_a_sentence(shapes: dbapi.Connection, weights: Path, tmp_
     with pytest.raises(UserError, match="run `nearsql ingest` first"):
         detect(empty, weights)
     empty.close()
+
+
+def test_the_summary_says_that_nothing_is_annotated(
+    db: dbapi.Connection, database: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_images(db, range(2))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["detect", str(database), "--weights", str(weights), "--imgsz", "160"])
+    assert ended.value.code == 0
+    said_so = "none, so no losses and metrics: see nearsql ingest --annotations"
+    assert said_so in capsys.readouterr().err
 
 
 def test_the_command(shapes: dbapi.Connection, database: Path, weights: Path) -> None:
