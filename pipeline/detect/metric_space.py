@@ -106,12 +106,8 @@ def _read(
 def _space(run: Run, name: str, dimensions: int, parameters: dict[str, object]) -> int:
     """The space's id. What its numbers mean is kept with its model, a row of `models` of its name."""
     db = run.db
-    taken = db.execute(
-        "select 1 from spaces s left join models m on m.id = s.model_id where s.name = :name"
-        " and (s.kind, s.dimensions, m.name) is not ('metric', :dimensions, :name)"
-        " union all select 1 from models where name = :name and family <> 'other'",
-        {"name": name, "dimensions": dimensions},
-    ).fetchone()
+    sql = files(__package__ or "").joinpath("metric_space_taken.sql").read_text("utf-8")
+    taken = db.execute(sql, {"name": name, "dimensions": dimensions}).fetchone()
     if taken is not None:
         raise UserError(
             f"{name!r} is the name of something else in this database: give the detector another name"

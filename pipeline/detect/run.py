@@ -147,7 +147,7 @@ def detect(
             item_ids = _items_to_do(db, model_id, collection, settings, spaces, current.id)
             forget(current, item_ids)
         with images.quiet_decoders():
-            _fill(current, judge, item_ids, parameters, quiet)
+            _fill(current, judge, item_ids, parameters, model_id, quiet)
         with current.timed("metric_space"):
             in_space = metric_space.refresh(current, name, detector.components, settings.as_text())
         if in_space:
@@ -245,7 +245,12 @@ def _supercategories(
 
 
 def _fill(
-    current: Run, judge: Judge, item_ids: list[int], parameters: Parameters, quiet: bool
+    current: Run,
+    judge: Judge,
+    item_ids: list[int],
+    parameters: Parameters,
+    model_id: int,
+    quiet: bool,
 ) -> None:
     """Judges the items and writes each batch in a transaction of its own."""
     if item_ids and not quiet:
@@ -258,7 +263,7 @@ def _fill(
             n_done = 0
             for batch in judge.judge_items(current.db, item_ids, parameters.batch):
                 if not spaces:
-                    spaces = _spaces_for(current, judge, batch, parameters)
+                    spaces = _spaces_for(current, judge, batch, parameters.model, model_id)
                 _write(current, judge.detector, batch, spaces)
                 bar.advance(len(batch))
                 n_done += len(batch)
@@ -272,16 +277,13 @@ def _fill(
 
 
 def _spaces_for(
-    current: Run, judge: Judge, batch: list[Judged], parameters: Parameters
+    current: Run, judge: Judge, batch: list[Judged], model: str, model_id: int
 ) -> dict[str, int]:
     """The spaces of the layers that become spaces, once an image has shown how wide they are."""
     for one in batch:
         if one.problem is None:
             widths = {layer: len(one.features[layer]) // 4 for layer in judge.layers}
-            model_id = current.db.execute(
-                "select model_id from runs where id = ?", (current.id,)
-            ).fetchone()[0]
-            return feature_spaces(current, parameters.model, model_id, widths, judge.settings)
+            return feature_spaces(current, model, model_id, widths, judge.settings)
     return {}
 
 
