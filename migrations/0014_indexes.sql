@@ -21,11 +21,13 @@ create table vector_indexes (
     min_recall real check (min_recall between 0 and 1), -- knn refuses an index below it
     build_ms real check (build_ms >= 0),
     bytes integer check (bytes >= 0),
-    sha256 text check (length(sha256) = 64),            -- of parts 0, 1 and 3 on, see below
+    head_sha256 text check (length(head_sha256) = 64),  -- of parts 0 and 1: checked before it is opened
+    sha256 text check (length(sha256) = 64),            -- of parts 0, 1 and 3 on: all but row ids
     created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     is_ready integer not null default 0 check (is_ready in (0, 1)),
     check (not is_ready or (recall_json is not null and min_recall is not null
-                            and build_ms is not null and bytes is not null and sha256 is not null))
+                            and build_ms is not null and bytes is not null
+                            and head_sha256 is not null and sha256 is not null))
 ) strict;
 
 create index vector_indexes_space on vector_indexes (space_id);
