@@ -4,6 +4,7 @@ import gc
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import nearsql
 from nearsql.udfs import connection, dbapi
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.search import matrix as module
+from nearsql.udfs.search import memory, stored_vectors
 from nearsql.udfs.search.matrix import Matrix, load_matrix
-from nearsql.udfs.spaces import find_space
+from nearsql.udfs.spaces import Space, find_space
 
 Fill = Callable[..., int]
 
@@ -53,13 +55,13 @@ def assert_as_stored(db: dbapi.Connection, name: str = "s") -> Matrix:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of vectors of each read from the table."""
     counts: list[int] = []
-    read = module._read_vectors
+    read = stored_vectors.read_rows
 
     def counted(db: Any, space: Any, row_ids: Any, *rest: Any) -> None:
         counts.append(len(row_ids))
         read(db, space, row_ids, *rest)
 
-    monkeypatch.setattr(module, "_read_vectors", counted)
+    monkeypatch.setattr(stored_vectors, "read_rows", counted)
     return counts
 
 
@@ -202,7 +204,7 @@ def test_a_renamed_space_and_a_deleted_one(
     space = find_space(db.apsw, "t")
     db.execute("delete from spaces")
     with pytest.raises(SqlFunctionError, match="space 't' was deleted"):
-        load_matrix(db.apsw, module.replace(space, generation=99))
+        load_matrix(db.apsw, replace(space, generation=99))
 
 
 def test_a_file_replaced_by_another_is_read_anew(tmp_path: Path) -> None:
@@ -249,14 +251,15 @@ def test_in_memory_databases_are_apart_and_let_go() -> None:
 
     databases = list(opened())
     assert [len(load(db).ids) for db in databases] == [3, 5]
-    places = {key for key in module._cache._matrices if key.place[0] == "connection"}
+    places = {memory.place_of(db.apsw) for db in databases}
     for db in databases:
         db.close()
     del databases, db
     gc.collect()
     fresh = next(opened())
     load(fresh)
-    assert not places & set(module._cache._matrices)
+    kept = {key[0] for key in memory.residents.kept()} - {memory.place_of(fresh.apsw)}
+    assert not places & kept
     fresh.close()
 
 
@@ -288,15 +291,16 @@ def test_memory_is_bounded(
 ) -> None:
     for name in "abc":
         add_space(name, vectors_of(1000, 10))
-    size = module._needed(1000, 10)
-    monkeypatch.setattr(module, "_cache", module._Cache())
+    size = module.matrix_bytes(1000, 10)
+    monkeypatch.setattr(memory, "residents", memory.Residents())
     monkeypatch.setenv("NEARSQL_MEMORY", str(2 * size))
     for name in ("a", "b", "a", "c", "a", "b"):  # c takes the place of b, the longest unused
         load(db, name)
     assert len(reads) == 4
-    assert len(module._cache._matrices) == 2
+    assert len(memory.residents.kept()) == 2
+    assert memory.residents.nbytes == 2 * size
     monkeypatch.setenv("NEARSQL_MEMORY", "40KB")
-    monkeypatch.setattr(module, "_cache", module._Cache())
+    monkeypatch.setattr(memory, "residents", memory.Residents())
     message = "knn: space 'a' needs 0.056 MB of memory, more than the 0.04 MB allowed: set the"
     with pytest.raises(sqlite3.OperationalError, match=message):
         db.execute("select * from knn('a', 1)").fetchall()
@@ -310,19 +314,19 @@ def test_memory_is_bounded(
 )
 def test_sizes(monkeypatch: pytest.MonkeyPatch, setting: str, size: int) -> None:
     monkeypatch.setenv("NEARSQL_MEMORY", setting)
-    assert module.memory_limit() == size
+    assert memory.memory_limit() == size
 
 
 def test_sizes_refused_and_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEARSQL_MEMORY", "much")
     with pytest.raises(SqlFunctionError, match="NEARSQL_MEMORY must be a size such as 4GB"):
-        module.memory_limit()
+        memory.memory_limit()
     monkeypatch.delenv("NEARSQL_MEMORY")
-    assert module.memory_limit() > 10**8
+    assert memory.memory_limit() > 10**8
 
 
 def test_positions() -> None:
-    space = module.Space(1, "s", 1, "l2", 0, 0)
+    space = Space(1, "s", 1, "l2", 0, 0)
     matrix = Matrix(np.array([-4, 2, 9]), np.zeros((3, 1), np.float32), space)
     assert matrix.positions(np.array([9, 3, -4, 9, 10, -5])).tolist() == [0, 2]
     assert matrix.positions(np.array([], np.int64)).tolist() == []
@@ -334,7 +338,7 @@ def test_loading_can_be_interrupted(
 ) -> None:
     add_space("s", vectors_of(100))
     monkeypatch.setattr("nearsql.udfs.interrupt.INTERVAL_S", 0)
-    monkeypatch.setattr(module, "_BLOCK_NUMBERS", 3)
+    monkeypatch.setattr(stored_vectors, "BLOCK_NUMBERS", 3)
     calls = 0
 
     def stop() -> bool:
