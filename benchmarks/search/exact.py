@@ -1,0 +1,249 @@
+"""Exact search: one query, batches, all against all, and any k, beside peers and floors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apsw
+import faiss
+import numpy as np
+
+from benchmarks.search import floors, peers
+from benchmarks.search.data import SPACE, Vectors, clustered, in_blocks
+from benchmarks.search.measure import (
+    Call,
+    Figure,
+    in_turns,
+    of_rounds,
+    seconds,
+    threads,
+    times_as_much,
+)
+from benchmarks.search.results import Result, case
+from benchmarks.search.setup import Setup
+from nearsql.udfs import connection, dbapi
+from nearsql.udfs.search.matrix import load_matrix
+from nearsql.udfs.spaces import find_space
+
+K = 10
+GRAPH_K = 15
+BATCHES = (10, 100, 1000)
+# A lateral join asks one query at a time, and takes long enough to be measured on fewer.
+LATERAL = 100
+# Queries of the loop over vec0 that stands for as many as there are vectors.
+VEC0_SAMPLE = 10
+BLAS_THRESHOLD = "distance_compute_blas_threshold"
+# Above so many vectors, peers that copy them or take a second a query are left out.
+MANY = 500_000
+
+KNN = "nearsql: knn of a vector"
+KNN_ITEM = "nearsql: knn of an item"
+KNN_WITHIN = "nearsql: knn within half of the items"
+BATCH = "nearsql: knn_batch"
+LATERAL_JOIN = "nearsql: knn in a lateral join"
+GRAPH = "nearsql: knn_graph"
+WHOLE_GRAPH = "nearsql: knn_graph, all of it"
+FAISS = "faiss.knn"
+FAISS_BLAS = "faiss.knn, BLAS threshold lowered"
+NUMPY = "numpy: product and argpartition"
+VEC0_L2 = "sqlite-vec: vec0, L2"
+VEC0_COSINE = "sqlite-vec: vec0, cosine"
+SCALAR = "sqlite-vec: order by vec_distance_cosine"
+HNSWLIB = "hnswlib: BFIndex"
+USEARCH = "usearch: exact search"
+SAME_SHAPE = "matrix product of this shape alone"
+
+
+def rows_of(db: dbapi.Connection, sql: str, *parameters: object) -> Call:
+    """A call that runs the statement and fetches its rows."""
+    return lambda: db.execute(sql, parameters).fetchall()
+
+
+@contextmanager
+def opened(setup: Setup, n: int, d: int) -> Iterator[tuple[dbapi.Connection, Vectors]]:
+    """The database of that size, and the matrix that its process holds in memory."""
+    db = connection.connect(setup.file(n, d))
+    try:
+        yield db, load_matrix(db.apsw, find_space(db.apsw, SPACE)).vectors
+    finally:
+        db.close()
+
+
+def one_query(setup: Setup) -> Iterator[Result]:
+    """One query at a time, warm."""
+    for n, d in setup.sizes:
+        with opened(setup, n, d) as (db, vectors), threads(setup.threads):
+            yield _one_query(setup, db, vectors)
+
+
+def _one_query(setup: Setup, db: dbapi.Connection, vectors: Vectors) -> Result:
+    n, d = vectors.shape
+    query = clustered(1, d, seed=1)
+    blob = query.tobytes()
+    ways = floors.reading(vectors, setup.threads)
+    calls: dict[str, Call] = dict(ways)
+    calls[KNN] = rows_of(db, "select * from knn(?, ?, ?)", SPACE, blob, K)
+    calls[KNN_ITEM] = rows_of(db, "select * from knn(?, 8, ?)", SPACE, K)
+    calls[KNN_WITHIN] = rows_of(
+        db, "select * from knn(?, 8, ?, 'select id from items where id % 2')", SPACE, K
+    )
+    calls[FAISS] = lambda: faiss.knn(query, vectors, K, faiss.METRIC_INNER_PRODUCT)
+    calls[NUMPY] = lambda: peers.numpy_nearest(vectors, query, K, "cosine")
+    missing = {}
+    if usearch := peers.usearch_exact(vectors, "cosine", setup.threads):
+        calls[USEARCH] = lambda: usearch(query, K)
+    else:
+        missing[USEARCH] = peers.NOT_INSTALLED
+    if n > MANY:
+        missing[HNSWLIB] = "copies all vectors: left out at this size"
+    elif hnswlib := peers.hnswlib_brute_force(vectors, "cosine"):
+        calls[HNSWLIB] = lambda: hnswlib(query, K)
+    else:
+        missing[HNSWLIB] = peers.NOT_INSTALLED
+    vec0 = peers.Vec0(setup.folder / f"vec0_l2_{n}.db", d, "l2")
+    for block in in_blocks(vectors):
+        vec0.insert(block)
+    calls[VEC0_L2] = lambda: vec0.nearest(blob, K)
+    tables = [vec0]
+    if n > MANY:
+        missing[VEC0_COSINE] = (
+            "slower than L2, which ranks unit vectors alike: left out at this size"
+        )
+        missing[SCALAR] = "left out at this size"
+    else:
+        cosine = peers.Vec0(setup.folder / f"vec0_cosine_{n}.db", d, "cosine")
+        for block in in_blocks(vectors):
+            cosine.insert(block)
+        tables.append(cosine)
+        calls[VEC0_COSINE] = lambda: cosine.nearest(blob, K)
+        calls[SCALAR] = rows_of(
+            db,
+            "select item_id, vec_distance_cosine(vector, ?) d from vectors order by d limit ?",
+            blob,
+            K,
+        )
+    times = in_turns(calls, setup.rounds)
+    for table in tables:
+        table.close()
+        (setup.folder / f"vec0_l2_{n}.db").unlink(missing_ok=True)
+        (setup.folder / f"vec0_cosine_{n}.db").unlink(missing_ok=True)
+    figures = [floors.floor(times, ways), *(times[name] for name in calls if name not in ways)]
+    return Result("one query", case(n, d), n, d, setup.threads, figures, missing)
+
+
+def batches(setup: Setup) -> Iterator[Result]:
+    """Many queries in one call, with one thread and with all."""
+    n, d = setup.n, setup.d
+    with opened(setup, n, d) as (db, vectors):
+        for count in setup.thread_counts:
+            for m in BATCHES:
+                with threads(count):
+                    yield _batch(setup, db, vectors, min(m, n), count)
+
+
+def _batch(setup: Setup, db: dbapi.Connection, vectors: Vectors, m: int, count: int) -> Result:
+    n, d = vectors.shape
+    queries = vectors[:m].copy()
+    chosen = f"select id from items order by id limit {m}"
+
+    def faiss_blas() -> None:
+        before = getattr(faiss.cvar, BLAS_THRESHOLD)
+        setattr(faiss.cvar, BLAS_THRESHOLD, 1)
+        try:
+            faiss.knn(queries, vectors, K, faiss.METRIC_INNER_PRODUCT)
+        finally:
+            setattr(faiss.cvar, BLAS_THRESHOLD, before)
+
+    peak_queries, peak_rows = min(n, floors.GEMM_QUERIES), min(n, 2 * floors.GEMM_ROWS)
+    calls: dict[str, Call] = {
+        floors.PEAK: floors.products(vectors, peak_queries, peak_rows),
+        SAME_SHAPE: floors.products(vectors, m, n),
+        BATCH: rows_of(db, "select * from knn_batch(?, ?, ?)", SPACE, chosen, K),
+        FAISS: lambda: faiss.knn(queries, vectors, K, faiss.METRIC_INNER_PRODUCT),
+        FAISS_BLAS: faiss_blas,
+        NUMPY: lambda: peers.numpy_nearest(vectors, queries, K, "cosine"),
+    }
+    missing = {}
+    if m <= LATERAL:
+        calls[LATERAL_JOIN] = rows_of(
+            db, f"select i.id, k.* from ({chosen}) i, knn(?, i.id, ?) k", SPACE, K
+        )
+    else:
+        missing[LATERAL_JOIN] = f"one query at a time, as with {LATERAL}"
+    times = in_turns(calls, max(2, setup.rounds // 2))
+    rate = floors.operations(peak_queries, peak_rows, d) / times.pop(floors.PEAK).value
+    at_peak = Figure(
+        floors.PEAK, floors.operations(m, n, d) / rate, note=f"{rate / 1e9:.0f} GFLOP/s"
+    )
+    title = f"{m:,} queries, {case(n, d)}"
+    return Result("batches", title, n, d, count, [at_peak, *times.values()], missing)
+
+
+def graph(setup: Setup) -> Iterator[Result]:
+    """All against all: its first blocks in turns with matrix products, then once as a whole."""
+    n, d = setup.n, setup.d
+    with opened(setup, n, d) as (db, vectors):
+        vec0 = peers.Vec0(setup.folder / "vec0_graph.db", d, "l2")
+        for block in in_blocks(vectors):
+            vec0.insert(block)
+        for count in setup.thread_counts:
+            with threads(count):
+                yield _graph(setup, db, vectors, vec0, count)
+        vec0.close()
+        (setup.folder / "vec0_graph.db").unlink()
+
+
+def _graph(
+    setup: Setup, db: dbapi.Connection, vectors: Vectors, vec0: peers.Vec0, count: int
+) -> Result:
+    n, d = vectors.shape
+    part = min(n, 4 * floors.GEMM_QUERIES)
+    sql = "select count(*) from (select 1 from knn_graph(?, ?) limit ?)"
+    places = np.random.default_rng(2).choice(n, min(n, VEC0_SAMPLE), replace=False)
+
+    def loop() -> None:
+        for place in places:
+            vec0.nearest(vectors[place].tobytes(), GRAPH_K + 1)
+
+    times = in_turns(
+        {
+            floors.PEAK: floors.products(vectors, part, n),
+            GRAPH: rows_of(db, sql, SPACE, GRAPH_K, part * GRAPH_K),
+            VEC0_L2: loop,
+        },
+        max(2, setup.rounds // 3),
+    )
+    whole = []
+    for name, scale in ((floors.PEAK, n / part), (GRAPH, n / part), (VEC0_L2, n / len(places))):
+        note = "" if scale == 1 else f"{round(n / scale):,} of {n:,} rows, extrapolated"
+        whole.append(times_as_much(times[name], scale, note))
+    if count == setup.threads and part < n:
+        once = seconds(rows_of(db, sql, SPACE, GRAPH_K, -1))
+        whole.append(of_rounds(WHOLE_GRAPH, [once], note="measured once, from end to end"))
+    return Result("graph", case(n, d), n, d, count, whole)
+
+
+def any_k(setup: Setup) -> Iterator[Result]:
+    """k of thousands, and of as many as there are."""
+    n, d = setup.n, setup.d
+    with opened(setup, n, d) as (db, vectors), threads(setup.threads):
+        blob = clustered(1, d, seed=1).tobytes()
+        wanted = sorted({K, min(5000, n), n})
+        calls = {
+            f"nearsql: knn, k = {k:,}": rows_of(db, "select id from knn(?, ?, ?)", SPACE, blob, k)
+            for k in wanted
+        }
+        times = in_turns(calls, max(2, setup.rounds // 2))
+        for k, name in zip(wanted, calls, strict=True):
+            found = db.execute("select id from knn(?, ?, ?)", (SPACE, blob, k)).fetchall()
+            times[name].also["rows"] = float(len(set(found)))
+            times[name].also["k"] = float(k)
+        vec0 = peers.Vec0(setup.folder / "vec0_k.db", d, "l2")
+        vec0.insert(vectors[:5000])
+        missing = {}
+        try:
+            vec0.nearest(blob, 5000)
+        except apsw.SQLError as error:
+            missing["sqlite-vec: vec0, k = 5,000"] = f"refused: {error}"
+        vec0.close()
+        (setup.folder / "vec0_k.db").unlink()
+        yield Result("any k", case(n, d), n, d, setup.threads, list(times.values()), missing)

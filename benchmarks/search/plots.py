@@ -1,0 +1,121 @@
+"""The page's two drawings, as SVG files. The same figures give the same bytes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+
+from matplotlib import pyplot
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from benchmarks.search import exact, floors, indexed
+from benchmarks.search.results import Result
+
+ONE_QUERY = "benchmark_one_query.svg"
+RECALL = "benchmark_recall.svg"
+
+OURS, OTHERS = "#1b6ca8", "#b0b4b8"
+STYLES = {
+    indexed.nearsql_name("hnsw"): ("#1b6ca8", "o", "-"),
+    indexed.faiss_name("hnsw"): ("#1b6ca8", "o", ":"),
+    indexed.nearsql_name("ivf"): ("#2a9d5c", "s", "-"),
+    indexed.faiss_name("ivf"): ("#2a9d5c", "s", ":"),
+    indexed.HNSWLIB: ("#c8553d", "^", "-"),
+    indexed.USEARCH: ("#8a5fb0", "v", "-"),
+}
+
+
+def draw(results: Sequence[Result], folder: Path) -> list[str]:
+    """Writes the drawings for which there are figures; their file names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings: Any = {
+        "svg.hashsalt": "nearsql",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    drawn = []
+    with matplotlib.rc_context(settings):
+        if queries := [one for one in results if one.section == "one query"]:
+            _save(_one_query(queries), folder / ONE_QUERY)
+            drawn.append(ONE_QUERY)
+        if curves := [one for one in results if one.section == "indexed" and one.figures]:
+            _save(_recall(curves), folder / RECALL)
+            drawn.append(RECALL)
+    return drawn
+
+
+def _save(figure: Any, path: Path) -> None:
+    # No date and no version in the file.
+    metadata = {"Date": None, "Creator": None}
+    figure.savefig(path, format="svg", metadata=metadata, bbox_inches="tight", facecolor="white")
+    pyplot.close(figure)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
+
+
+def _one_query(results: Sequence[Result]) -> Any:
+    """Times as multiples of the floor, on a logarithmic scale."""
+    heights = [len(one.figures) for one in results]
+    figure, axes = pyplot.subplots(
+        len(results),
+        1,
+        figsize=(8, 0.34 * sum(heights) + 0.9 * len(results)),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, one in zip(axes[:, 0], results, strict=True):
+        floor = one.value(floors.READ)
+        ordered = sorted(one.figures, key=lambda figure: figure.value, reverse=True)
+        names = [figure.name for figure in ordered]
+        ratios = [figure.value / floor for figure in ordered]
+        colours = [
+            OURS if name.startswith("nearsql") else "black" if name == floors.READ else OTHERS
+            for name in names
+        ]
+        bars = axis.barh(names, ratios, color=colours, height=0.7, left=0)
+        axis.bar_label(bars, [f" {ratio:.2f}" for ratio in ratios], fontsize=9)
+        axis.set_xscale("log")
+        axis.set_xlim(0.5, max(ratios) * 2)
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.set_title(
+            f"one exact query, k = {exact.K}, {one.case}, {one.threads} threads", size=10
+        )
+    axes[-1, 0].set_xlabel("time, in readings of the matrix from memory (log scale)")
+    return figure
+
+
+def _recall(results: Sequence[Result]) -> Any:
+    """Queries a second against recall@10, one line for each engine."""
+    figure, axes = pyplot.subplots(
+        1, len(results), figsize=(5.4 * len(results), 4.6), squeeze=False, layout="constrained"
+    )
+    for axis, one in zip(axes[0], results, strict=True):
+        for name, (colour, marker, line) in STYLES.items():
+            points = sorted(
+                (figure.also["recall"], 1 / figure.value)
+                for figure in one.figures
+                if figure.name.rpartition(", ")[0] == name and "as built" not in figure.name
+            )
+            if points:
+                recalls, rates = zip(*points, strict=True)
+                axis.plot(recalls, rates, line, color=colour, marker=marker, ms=4, label=name)
+        slow = one.get(indexed.EXACT)
+        if slow:
+            axis.axhline(1 / slow.value, color="black", linewidth=0.8, label=indexed.EXACT)
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axis.set_xlabel(f"recall@{indexed.K}")
+        axis.set_title(one.case, size=10)
+        axis.grid(alpha=0.25)
+    axes[0, 0].set_ylabel("queries a second, one after the other (log scale)")
+    axes[0, -1].legend(fontsize=8, loc="best")
+    return figure
