@@ -11,23 +11,21 @@ with everything is 0, a distance of 1. An l2 search needs no scaling, ip takes v
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Any, Literal, NamedTuple, cast
+from functools import cache, cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsql.udfs.search import index_parts, neighbors
 from nearsql.udfs.search.faiss_calls import faiss_module
-from nearsql.udfs.spaces import Metric
+from nearsql.udfs.search.matrix import Matrix
+from nearsql.udfs.spaces import Metric, Space
 
 Engine = Literal["hnsw", "ivf"]
 Bytes = NDArray[np.uint8]
 Places = NDArray[np.int64]
 Vectors = NDArray[np.float32]
-
-# The parts of an index: what faiss writes (an ivf index without its lists), and from FIRST_LIST on the
-# lists. The parts between are ids, which belong to whoever stores an index.
-HEAD, FIRST_LIST = 0, 3
 
 # faiss's code for 8 bits is fast for a multiple of 16 dimensions and 5 times slower otherwise.
 _WIDTH = 16
@@ -54,26 +52,34 @@ class BuiltIndex:
         self._form = form
         self._head = head  # of ivf: as faiss writes it before it has vectors
 
+    @cached_property
+    def _centroids(self) -> "Centroids":
+        return Centroids(self._index, self._form.metric)
+
     @property
     def lists(self) -> int | None:
         """How many lists it has; None for hnsw."""
         return int(self._index.nlist) if self.engine == "ivf" else None
 
     def parts(self) -> Iterator[tuple[int, Bytes]]:
-        """(part, bytes): HEAD, then FIRST_LIST + l for each list l of ivf that is not empty."""
+        """(part, bytes), parts as in index_parts: FAISS, then those lists of ivf that are not empty.
+
+        Part FAISS of ivf ends with the number of vectors in each list, as int64 little-endian.
+        """
         faiss = faiss_module()
         if self.engine == "hnsw":
-            yield HEAD, faiss.serialize_index(self._index)
+            yield index_parts.FAISS, faiss.serialize_index(self._index)
             return
         assert self._head is not None
-        yield HEAD, self._head
         stored = self._index.invlists
-        for number in range(self._index.nlist):
-            if size := stored.list_size(number):
+        sizes = [stored.list_size(number) for number in range(self._index.nlist)]
+        yield index_parts.FAISS, np.concatenate([self._head, np.array(sizes, "<i8").view(np.uint8)])
+        for number, size in enumerate(sizes):
+            if size:
                 places = faiss.rev_swig_ptr(stored.get_ids(number), size)
                 codes = faiss.rev_swig_ptr(stored.get_codes(number), size * stored.code_size)
                 yield (
-                    FIRST_LIST + number,
+                    index_parts.LISTS + number,
                     np.concatenate([places.astype("<i8").view(np.uint8), codes]),
                 )
 
@@ -86,11 +92,14 @@ class BuiltIndex:
         return n * (width + 8) + 4 * width * int(self._index.nlist)
 
     def candidates(self, queries: Vectors, c: int, effort: int) -> Places:
-        """As OpenIndex.candidates."""
+        """The places of c candidates for each query, (m, c) int64, -1 where it found fewer.
+
+        queries: (m, d) float32 as they are asked. effort: efSearch of hnsw, probed lists of ivf.
+        """
         if self.engine == "hnsw":
             return search_hnsw(self._index, self._form.prepared(queries), c, effort)
         prepared = self._form.prepared(queries)
-        scores, lists = nearest_lists(self._index, prepared, effort)
+        scores, lists = self._centroids.nearest(prepared, effort)
         return search_lists(self._index, prepared, c, scores, lists)
 
 
@@ -125,7 +134,7 @@ def build(
     if m < 2 or ef_construction < 1 or threads < 1:
         raise ValueError("m must be at least 2, ef_construction and threads at least 1")
     form = Form(d, metric)
-    kind = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+    kind = form.faiss_metric
     bits = faiss.ScalarQuantizer.QT_8bit
     if engine == "hnsw":
         index = faiss.IndexHNSWSQ(form.width, bits, m, kind)
@@ -167,6 +176,12 @@ class Form(NamedTuple):
     def width(self) -> int:
         """Dimensions with the zeros that fill them up."""
         return -(-self.dimensions // _WIDTH) * _WIDTH
+
+    @property
+    def faiss_metric(self) -> Any:
+        """What faiss computes: for cosine the inner product of what is prepared."""
+        faiss = faiss_module()
+        return faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
 
     def prepared(self, vectors: Vectors) -> Vectors:
         """(m, width), C-contiguous: for cosine of length 1 or 0."""
@@ -235,13 +250,48 @@ def search_hnsw(index: Any, queries: Vectors, c: int, effort: int) -> Places:
     return places
 
 
-def nearest_lists(index: Any, queries: Vectors, probes: int) -> tuple[Vectors, Places]:
-    """The lists of an ivf index nearest to each query, (m, probes), and the scores that they have."""
-    return cast(Any, index.quantizer.search(queries, min(probes, index.nlist)))
+def list_sizes(head: Bytes, lists: int) -> Places:
+    """The number of vectors in each list, by the end of an ivf index's part FAISS."""
+    return head[-8 * lists :].copy().view("<i8").astype(np.int64)
+
+
+class Centroids:
+    """The centroids of an ivf index, by which it is known which lists are searched for a query.
+
+    They are searched exactly, so that a query finds the same lists alone and in a batch; faiss would
+    round differently.
+    """
+
+    def __init__(self, index: Any, metric: Metric) -> None:
+        faiss = faiss_module()
+        stored = faiss.downcast_index(index.quantizer)
+        vectors = faiss.rev_swig_ptr(stored.get_xb(), index.nlist * index.d)
+        kind: Metric = "l2" if metric == "l2" else "ip"
+        self._matrix = Matrix(
+            np.arange(index.nlist),
+            vectors.reshape(index.nlist, index.d).copy(),
+            Space(0, "centroids", index.d, kind, 0, 0),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self._matrix.vectors.nbytes
+
+    @property
+    def are_finite(self) -> bool:
+        """Whether they are numbers."""
+        return bool(np.isfinite(self._matrix.vectors).all())
+
+    def nearest(self, queries: Vectors, probes: int) -> tuple[Vectors, Places]:
+        """The lists nearest to each prepared query, (m, probes), and their scores as faiss has them."""
+        lists, distances = neighbors.nearest(self._matrix, queries, probes)
+        is_l2 = self._matrix.space.metric == "l2"
+        return (distances**2 if is_l2 else -distances).astype(np.float32), lists
 
 
 def search_lists(index: Any, queries: Vectors, c: int, scores: Vectors, lists: Places) -> Places:
-    """(m, c) places by an ivf index in the lists that `nearest_lists` gave, -1 where none."""
+    """(m, c) places by an ivf index in the lists that Centroids gave, -1 where none."""
     faiss = faiss_module()
     found = np.empty((len(queries), c), np.float32)
     places = np.empty((len(queries), c), np.int64)
