@@ -1,11 +1,12 @@
 """A space's vectors as one matrix in memory, shared by all connections and threads of the process.
 
 A matrix is loaded once and found again as long as the space's (generation, token) in the caller's
-snapshot are those it was loaded at; so a cached matrix can be missing, but never stale.
+snapshot are those it was loaded at; so a cached matrix can be missing, but never stale. One that is
+missing is made from an older one where the change log tells what changed.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
+import weakref
+from collections.abc import Sequence
 from typing import Any, cast
 
 import apsw
@@ -15,42 +16,19 @@ from numpy.typing import NDArray
 from nearsql.udfs.interrupt import Poll
 from nearsql.udfs.search import memory, stored_vectors
 from nearsql.udfs.search.memory import Older, Reserve, place_of
+from nearsql.udfs.search.stored_vectors import Matrix, new_matrix
 from nearsql.udfs.spaces import Space
 
+__all__ = ["Matrix", "load_matrix", "matrix_bytes", "patched", "resident_matrix"]
 
-@dataclass(frozen=True, eq=False)
-class Matrix:
-    """The vectors of a space, as stored, at one generation. Never changed once made.
+# Room for rows to come is kept behind a matrix: this share of its rows, and at least so many. The
+# operating system gives memory only to those that are written.
+_SPARE_SHARE = 16
+_SPARE_ROWS = 1024
+# Bytes copied before time limits and Ctrl-C may act.
+_COPIED = 1 << 26
 
-    ids: (n,) int64 item ids, ascending. vectors: (n, d) float32, C-contiguous; row i belongs to ids[i].
-    space: the space, with the generation and token at which this was read.
-    """
-
-    ids: NDArray[np.int64]
-    vectors: NDArray[np.float32]
-    space: Space
-
-    @cached_property
-    def squared_norms(self) -> NDArray[np.float64]:
-        """The inner product of each row with itself, (n,) float64.
-
-        Cosine needs them; kept instead of normalised rows, which would take as much memory again.
-        """
-        return stored_vectors.squared_norms(self.vectors)
-
-    def positions(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The row positions of those of the item ids that are in the space, ascending, each once."""
-        wanted = np.unique(np.asarray(ids, np.int64))
-        places = np.searchsorted(self.ids, wanted)
-        places = places[places < len(self.ids)]
-        return cast(Any, places[self.ids[places] == wanted[: len(places)]])
-
-    def position(self, item_id: int) -> int | None:
-        """The row of one item, None if the space has no vector of it."""
-        place = int(np.searchsorted(self.ids, item_id))
-        if place < len(self.ids) and self.ids[place] == item_id:
-            return place
-        return None
+Changes = list[tuple[int, int | None]]
 
 
 def load_matrix(db: apsw.Connection, space: Space) -> Matrix:
@@ -63,8 +41,10 @@ def load_matrix(db: apsw.Connection, space: Space) -> Matrix:
 
     def load(older: Older, reserve: Reserve) -> tuple[Space, Matrix]:
         with stored_vectors.snapshot(db, space) as current:
-            matrix = _read(db, current, older, reserve, poll)
-        return matrix.space, matrix
+            matrix = _from_older(db, current, older(), reserve, poll)
+            if matrix is None:
+                matrix = _from_file(db, current, reserve, poll)
+        return current, matrix
 
     return cast(
         Matrix, memory.residents.get(_key(db, space), space, load, poll, f"space '{space.name}'")
@@ -85,85 +65,133 @@ def _key(db: apsw.Connection, space: Space) -> tuple[Any, ...]:
     return place_of(db), "matrix", space.id
 
 
-def _read(
-    db: apsw.Connection,
-    space: Space,
-    find_older: Older,
-    reserve: Reserve,
-    poll: Poll,
-) -> Matrix:
-    """Reads a space into a new matrix: all of it, or what changed since an older matrix of it."""
-    ((count,),) = cast(
-        Any, db.execute("select count(*) from vectors where space_id = ?", (space.id,))
-    )
-    needed = matrix_bytes(count, space.dimensions)
-    older: Matrix | None = find_older()
-    if older is not None:
-        changes = stored_vectors.changes_since(
-            db, space, older.space.generation, older.space.generation_token
-        )
-        # When they are many, reading everything is as quick.
-        if changes == []:  # it was renamed
-            matrix = Matrix(older.ids, older.vectors, space)
-            vars(matrix)["squared_norms"] = older.squared_norms
-            return matrix
-        both = needed + matrix_bytes(*older.vectors.shape)
-        if (
-            changes is not None
-            and len(changes) <= len(older.ids) // 4
-            and both <= memory.memory_limit()
-        ):
-            reserve(both)
-            matrix = _patched(db, space, older, changes, poll)
-            reserve(needed)
-            return matrix
-        del older  # so that its memory is free for the new one
-    reserve(needed)
+def _from_file(db: apsw.Connection, space: Space, reserve: Reserve, poll: Poll) -> Matrix:
+    reserve(matrix_bytes(stored_vectors.count_rows(db, space), space.dimensions))
     ids, row_ids = stored_vectors.rows_of_space(db, space)
-    vectors = np.empty((count, space.dimensions), np.float32)
-    stored_vectors.read_rows(db, space, row_ids, ids, vectors, poll)
-    vectors.flags.writeable = ids.flags.writeable = False
-    return Matrix(ids, vectors, space)
+    room = _with_room(len(ids), space.dimensions)
+    vectors = room[: len(ids)]
+    norms = stored_vectors.read_rows(db, space, row_ids, ids, vectors, poll)
+    matrix = new_matrix(ids, vectors, norms, space)
+    _room[matrix] = room
+    return matrix
 
 
-def _patched(
+def _from_older(
+    db: apsw.Connection, space: Space, older: Matrix | None, reserve: Reserve, poll: Poll
+) -> Matrix | None:
+    """The older matrix with what changed since; None where reading everything is as quick, or needed."""
+    if older is None:
+        return None
+    changes = stored_vectors.changes_since(
+        db, space, older.space.generation, older.space.generation_token
+    )
+    if changes is None or len(changes) > len(older.ids) // 4:
+        return None
+    extended = _extended(db, space, older, changes, reserve, poll)
+    if extended is not None:
+        return extended
+    both = matrix_bytes(2 * len(older.ids) + len(changes), space.dimensions)
+    if both > memory.memory_limit():
+        return None
+    reserve(both)
+    matrix = patched(db, space, older, changes, poll)
+    reserve(matrix_bytes(*matrix.vectors.shape))
+    return matrix
+
+
+# The allocation that a matrix is the beginning of, for the one matrix that may be extended in it.
+_room: weakref.WeakKeyDictionary[Matrix, NDArray[np.float32]] = weakref.WeakKeyDictionary()
+
+
+def _with_room(rows: int, dimensions: int) -> NDArray[np.float32]:
+    return np.empty((rows + max(_SPARE_ROWS, rows // _SPARE_SHARE), dimensions), np.float32)
+
+
+def _extended(
     db: apsw.Connection,
     space: Space,
     older: Matrix,
-    changes: list[tuple[int, int | None]],
+    changes: Changes,
+    reserve: Reserve,
     poll: Poll,
+) -> Matrix | None:
+    """The older matrix with new items after its last one, in the room behind its rows: nothing is copied.
+
+    Searches that use the older one see its own rows only, which stay as they are. None when the changes
+    are others, or there is no room.
+    """
+    n = len(older.ids)
+    added = [(item, row) for item, row in changes if row is not None]
+    gone = np.array([item for item, row in changes if row is None], np.int64)
+    room = _room.get(older, older.vectors)
+    if n + len(added) > len(room) or len(older.positions(gone)):
+        return None
+    if n and added and added[0][0] <= older.ids[-1]:
+        return None
+    reserve(matrix_bytes(n + len(added), space.dimensions))
+    _room.pop(older, None)  # what is written there now belongs to the new one
+    ids, row_ids = _columns(added)
+    vectors = room[: n + len(added)]
+    norms = stored_vectors.read_rows(db, space, row_ids, ids, vectors[n:], poll)
+    matrix = new_matrix(
+        np.concatenate([older.ids, ids]),
+        vectors,
+        np.concatenate([older.squared_norms, norms]),
+        space,
+    )
+    _room[matrix] = room
+    return matrix
+
+
+def patched(
+    db: apsw.Connection, space: Space, older: Matrix, changes: Changes, poll: Poll
 ) -> Matrix:
     """A new matrix: the older one's rows but for the changed items, which are read.
 
     The older one stays as it is, since searches of other threads may be using it.
     """
-    present = [(item, row) for item, row in changes if row is not None]
-    new_ids = np.array([item for item, _ in present], np.int64)
-    new_rows = np.array([row for _, row in present], np.int64)
-    new_vectors = np.empty((len(new_ids), space.dimensions), np.float32)
-    stored_vectors.read_rows(db, space, new_rows, new_ids, new_vectors, poll)
+    changed, _ = _columns(changes)
+    added = [(item, row) for item, row in changes if row is not None]
+    new_ids, new_rows = _columns(added)
+    new_vectors = np.empty((len(added), space.dimensions), np.float32)
+    new_norms = stored_vectors.read_rows(db, space, new_rows, new_ids, new_vectors, poll)
 
-    stays = ~np.isin(older.ids, np.array([item for item, _ in changes], np.int64))
-    kept_ids = older.ids[stays]
-    places = np.searchsorted(kept_ids, new_ids)  # each goes before the kept row of that place
-    ids = np.insert(kept_ids, places, new_ids)
-    is_new = np.zeros(len(ids), np.bool_)
-    is_new[places + np.arange(len(places))] = True
-    vectors = np.empty((len(ids), space.dimensions), np.float32)
-    vectors[is_new] = new_vectors
-    sources = np.flatnonzero(stays)
-    targets = np.flatnonzero(~is_new)
-    # The kept rows lie in a few long runs, which are copied as memory.
-    ends = np.flatnonzero((np.diff(sources) != 1) | (np.diff(targets) != 1)) + 1
-    for run in np.split(np.arange(len(sources)), ends):
-        if len(run):
-            source, target = sources[run[0]], targets[run[0]]
-            vectors[target : target + len(run)] = older.vectors[source : source + len(run)]
-    vectors.flags.writeable = ids.flags.writeable = False
-    matrix = Matrix(ids, vectors, space)
-    if "squared_norms" in vars(older):
-        norms = np.empty(len(ids), np.float64)
-        norms[~is_new] = older.squared_norms[stays]
-        norms[is_new] = stored_vectors.squared_norms(new_vectors)
-        vars(matrix)["squared_norms"] = norms
+    # Between two changed items there is a run of rows that stay; `starts` are where the runs begin and
+    # `ends` where they end.
+    ends = np.append(np.searchsorted(older.ids, changed), len(older.ids))
+    starts = np.append(0, np.searchsorted(older.ids, changed, "right"))
+    n = len(added) + int((ends - starts).sum())
+    room = _with_room(n, space.dimensions)
+    vectors, ids, norms = room[:n], np.empty(n, np.int64), np.empty(n, np.float64)
+    new_places = []
+    place = 0
+    for start, end, row in zip(
+        starts.tolist(), ends.tolist(), [*(row for _, row in changes), None], strict=True
+    ):
+        stop = place + end - start
+        ids[place:stop] = older.ids[start:end]
+        norms[place:stop] = older.squared_norms[start:end]
+        _copy(older.vectors[start:end], vectors[place:stop], poll)
+        place = stop
+        if row is not None:
+            new_places.append(place)
+            place += 1
+    ids[new_places], norms[new_places], vectors[new_places] = new_ids, new_norms, new_vectors
+    matrix = new_matrix(ids, vectors, norms, space)
+    _room[matrix] = room
     return matrix
+
+
+def _copy(rows: NDArray[np.float32], out: NDArray[np.float32], poll: Poll) -> None:
+    step = max(1, _COPIED // (4 * rows.shape[1]))
+    for start in range(0, len(rows), step):
+        out[start : start + step] = rows[start : start + step]
+        poll()
+
+
+def _columns(
+    changes: Sequence[tuple[int, int | None]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The item ids, and the `vectors.id` where there is one (else 0)."""
+    pairs = np.array([(item, row or 0) for item, row in changes], np.int64).reshape(-1, 2)
+    return pairs[:, 0].copy(), pairs[:, 1].copy()

@@ -1,9 +1,14 @@
 """Reading vectors out of the file: which rows a space has, what changed, and the numbers themselves."""
 
 import contextlib
+import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from typing import Any, cast
 
 import apsw
@@ -11,13 +16,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.interrupt import Poll
 from nearsql.udfs.spaces import Space
 
 Ids = NDArray[np.int64]
-Poll = Callable[[], None]
 
-# What numpy works on at once when it looks at every row: small enough to stay in the CPU's caches.
-BLOCK_NUMBERS = 1 << 18
+# Numbers of float64 that are computed on at a time, so that they stay in the CPU's caches.
+_CACHED_NUMBERS = 1 << 16
+# What is read before time limits and Ctrl-C may act: bytes for wide vectors, rows for narrow ones.
+_READ_NUMBERS = 1 << 20
+_READ_ROWS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """The vectors of a space or of some of its items, as stored, at one generation. Never changed.
+
+    ids: (n,) int64 item ids, ascending. vectors: (n, d) float32, C-contiguous; row i belongs to ids[i].
+    space: the space, with the generation and token at which this was read.
+    """
+
+    ids: Ids
+    vectors: NDArray[np.float32]
+    space: Space
+
+    @cached_property
+    def squared_norms(self) -> NDArray[np.float64]:
+        """The inner product of each row with itself, (n,) float64.
+
+        Cosine needs them; kept instead of normalised rows, which would take as much memory again.
+        """
+        return squared_norms(self.vectors)
+
+    def positions(self, ids: Ids) -> Ids:
+        """The row positions of those of the item ids that are in the matrix, ascending, each once."""
+        wanted = np.unique(np.asarray(ids, np.int64))
+        places = np.searchsorted(self.ids, wanted)
+        places = places[places < len(self.ids)]
+        return cast(Any, places[self.ids[places] == wanted[: len(places)]])
+
+    def position(self, item_id: int) -> int | None:
+        """The row of one item, None if the matrix has no vector of it."""
+        place = int(np.searchsorted(self.ids, item_id))
+        if place < len(self.ids) and self.ids[place] == item_id:
+            return place
+        return None
+
+
+def new_matrix(
+    ids: Ids, vectors: NDArray[np.float32], norms: NDArray[np.float64], space: Space
+) -> Matrix:
+    """A matrix whose squared norms are known already. The arrays are not to be written to any more."""
+    ids.flags.writeable = vectors.flags.writeable = norms.flags.writeable = False
+    matrix = Matrix(ids, vectors, space)
+    vars(matrix)["squared_norms"] = norms
+    return matrix
 
 
 @contextlib.contextmanager
@@ -41,18 +94,76 @@ def snapshot(db: apsw.Connection, space: Space) -> Iterator[Space]:
         statement.close()
 
 
-def rows_of_space(db: apsw.Connection, space: Space) -> tuple[Ids, Ids]:
-    """(item ids, `vectors.id`) of a space, (n,) each, in the order of item ids."""
-    ((count,),) = cast(
-        Any, db.execute("select count(*) from vectors where space_id = ?", (space.id,))
-    )
-    ids, row_ids = np.empty(count, np.int64), np.empty(count, np.int64)
+def count_rows(db: apsw.Connection, space: Space) -> int:
+    """How many vectors a space has."""
+    ((count,),) = db.execute("select count(*) from vectors where space_id = ?", (space.id,))
+    return int(cast(Any, count))
+
+
+def rows_of_space(
+    db: apsw.Connection, space: Space, *, after: int | None = None, limit: int = -1
+) -> tuple[Ids, Ids]:
+    """(item ids, `vectors.id`) of a space, (n,) each, in the order of item ids.
+
+    after: only of the items of larger ids. limit: only so many, the first ones.
+    """
+    sql = "select item_id, id from vectors where space_id = ? order by item_id limit ?"
+    values: tuple[int, ...] = (space.id, limit)
+    if after is not None:
+        sql = sql.replace("order by", "and item_id > ? order by")
+        values = (space.id, after, limit)
+    rows = chain.from_iterable(cast(Any, db.execute(sql, values)))
+    pairs = np.fromiter(rows, np.int64).reshape(-1, 2)
+    return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def vectors_of_items(db: apsw.Connection, space: Space, item_ids: Ids) -> Matrix:
+    """The vectors of those of the items that are in the space, read from the file."""
+    wanted = json.dumps(np.unique(item_ids).tolist())
     rows = db.execute(
-        "select item_id, id from vectors where space_id = ? order by item_id", (space.id,)
+        "select v.item_id, v.id from json_each(?) i cross join vectors v"
+        " on v.space_id = ? and v.item_id = i.value order by i.key",
+        (wanted, space.id),
     )
-    for i, row in enumerate(rows):
-        ids[i], row_ids[i] = cast(Any, row)
-    return ids, row_ids
+    pairs = np.fromiter(chain.from_iterable(cast(Any, rows)), np.int64).reshape(-1, 2)
+    ids, row_ids = pairs[:, 0].copy(), pairs[:, 1].copy()
+    return _read_matrix(db, space, ids, row_ids, Poll(db))
+
+
+def blocks(
+    db: apsw.Connection, space: Space, rows: int, *, after: int | None = None
+) -> Iterator[Matrix]:
+    """The vectors of a space, `rows` at a time, in the order of item ids.
+
+    after: only those of the items of larger ids. Between blocks no snapshot is held, unless the caller
+    holds one; raises SqlFunctionError when the space was changed meanwhile, or is not what was given.
+    """
+    poll = Poll(db)
+    while True:
+        with snapshot(db, space) as current:
+            refuse_changed(space, current)
+            ids, row_ids = rows_of_space(db, space, after=after, limit=rows)
+            if not len(ids):
+                return
+            block = _read_matrix(db, space, ids, row_ids, poll)
+        yield block
+        after = int(ids[-1])
+        del block
+
+
+def refuse_changed(space: Space, current: Space) -> None:
+    """Raises SqlFunctionError when a space is no longer of the generation that it was."""
+    was = space.generation, space.generation_token
+    if was != (current.generation, current.generation_token):
+        raise SqlFunctionError(
+            f"the vectors of space '{space.name}' changed while they were being read: run it again"
+        )
+
+
+def _read_matrix(db: apsw.Connection, space: Space, ids: Ids, row_ids: Ids, poll: Poll) -> Matrix:
+    vectors = np.empty((len(ids), space.dimensions), np.float32)
+    norms = read_rows(db, space, row_ids, ids, vectors, poll)
+    return new_matrix(ids, vectors, norms, space)
 
 
 def changes_since(
@@ -89,49 +200,78 @@ def read_rows(
     row_ids: Ids,
     ids: Ids,
     out: NDArray[np.float32],
-    poll: Poll,
-) -> None:
-    """Reads the vectors of table rows into the rows of `out`, refusing what is not a finite number.
+    poll: Callable[[], None],
+) -> NDArray[np.float64]:
+    """Reads the vectors of table rows into the rows of `out`; gives their squared norms, (n,) float64.
 
-    row_ids, ids: (n,) `vectors.id` and item ids. out: (n, d). By incremental blob reads: no copy between
-    SQLite's page cache and `out`. Raises SqlFunctionError, naming the item.
+    row_ids, ids: (n,) `vectors.id` and item ids. out: (n, d), C-contiguous. By incremental blob reads: no
+    copy between SQLite's page cache and `out`. Raises SqlFunctionError, naming the item, for a blob of
+    another length, and for one that holds a NaN or infinity.
     """
+    norms = np.empty(len(out), np.float64)
     if not len(out):
-        return
+        return norms
+    step = max(1, min(_READ_ROWS, _READ_NUMBERS // space.dimensions))
+
+    def check(part: slice) -> None:
+        if sys.byteorder == "big":
+            out[part].byteswap(inplace=True)
+        norms[part] = squared_norms(out[part])
+        # No sum of squares of float32 numbers overflows float64.
+        finite = np.isfinite(norms[part])
+        if not finite.all():
+            raise SqlFunctionError(
+                f"the vector of item {ids[part][int(finite.argmin())]} in space '{space.name}' "
+                "holds a NaN or infinity: write it anew, or delete it from `vectors`"
+            )
+
+    if len(out) <= step:
+        _read_blobs(db, space, row_ids, ids, out)
+        check(slice(0, len(out)))
+        return norms
+    # One part is checked by another thread while the next one is read.
+    checks: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="nearsql-read") as checker:
+        for start in range(0, len(out), step):
+            part = slice(start, start + step)
+            _read_blobs(db, space, row_ids[part], ids[part], out[part])
+            checks.append(checker.submit(check, part))
+            if len(checks) > 1:
+                checks.popleft().result()
+            poll()
+        checks.pop().result()
+    return norms
+
+
+def _read_blobs(
+    db: apsw.Connection, space: Space, row_ids: Ids, ids: Ids, out: NDArray[np.float32]
+) -> None:
+    """The bytes of the rows, as they are stored."""
+    size = 4 * space.dimensions
+    into = memoryview(cast(Any, out)).cast("B")
     opened = db.blob_open("main", "vectors", "vector", int(row_ids[0]), False)
     # An interrupted blob is closed already, which its own `with` would report instead of the interrupt.
     with contextlib.closing(opened) as blob:
-        for start, stop in cached_blocks(*out.shape):
-            for i in range(start, stop):
-                blob.reopen(int(row_ids[i]))
-                if blob.length() != out.itemsize * space.dimensions:
-                    raise SqlFunctionError(
-                        f"the vector of item {ids[i]} in space '{space.name}' has {blob.length()} bytes, "
-                        f"not the {out.itemsize * space.dimensions} of {space.dimensions} float32 numbers"
-                    )
-                blob.read_into(out[i])
-            if sys.byteorder == "big":
-                out[start:stop].byteswap(inplace=True)
-            finite = np.isfinite(out[start:stop]).all(axis=1)
-            if not finite.all():
+        for i, row_id in enumerate(row_ids.tolist()):
+            blob.reopen(row_id)
+            if blob.length() != size:
                 raise SqlFunctionError(
-                    f"the vector of item {ids[start + int(finite.argmin())]} in space '{space.name}' "
-                    "holds a NaN or infinity: write it anew, or delete it from `vectors`"
+                    f"the vector of item {ids[i]} in space '{space.name}' has {blob.length()} bytes, "
+                    f"not the {size} of {space.dimensions} float32 numbers"
                 )
-            poll()
+            blob.read_into(into, i * size, size)
 
 
 def squared_norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     """The inner product of each row with itself, (n,) float64."""
-    squares = np.empty(len(vectors), np.float64)
-    for start, stop in cached_blocks(*vectors.shape):
-        block = vectors[start:stop].astype(np.float64)
+    n, dimensions = vectors.shape
+    squares = np.empty(n, np.float64)
+    step = max(1, min(n, _CACHED_NUMBERS // max(1, dimensions)))
+    # One piece of memory for all blocks: asking for it anew each time costs more than the sums.
+    scratch = np.empty((step, dimensions), np.float64)
+    for start in range(0, n, step):
+        block = scratch[: min(step, n - start)]
+        np.copyto(block, vectors[start : start + step])
         np.multiply(block, block, out=block)
-        block.sum(axis=1, out=squares[start:stop])
+        block.sum(axis=1, out=squares[start : start + step])
     return squares
-
-
-def cached_blocks(rows: int, dimensions: int) -> list[tuple[int, int]]:
-    """(start, stop) of consecutive blocks of rows that stay in the CPU's caches."""
-    step = max(1, BLOCK_NUMBERS // max(1, dimensions))
-    return [(start, min(start + step, rows)) for start in range(0, rows, step)]
