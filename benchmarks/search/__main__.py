@@ -25,6 +25,7 @@ from benchmarks.search.tables import SECTIONS, table, text_bars
 MEASURES: dict[str, Callable[[Setup], Iterator[Result]]] = {
     "floors": floors.measure,
     "one query": exact.one_query,
+    "small spaces": exact.small_spaces,
     "batches": exact.batches,
     "graph": exact.graph,
     "any k": exact.any_k,

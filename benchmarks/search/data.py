@@ -32,16 +32,15 @@ def clustered_blocks(n: int, d: int, seed: int = 0) -> Iterator[Vectors]:
     lift = shape.standard_normal((LATENT, d), dtype=np.float32) / np.float32(np.sqrt(LATENT))
     for number, start in enumerate(range(0, n, BLOCK)):
         rng = np.random.default_rng([seed, number])
-        rows = min(BLOCK, n - start)
         which = rng.integers(clusters, size=BLOCK)
         points = rng.standard_normal((BLOCK, LATENT), dtype=np.float32)
         is_clustered = rng.random(BLOCK) >= 0.2
         points[is_clustered] *= widths[which[is_clustered], None]
         points[is_clustered] += centres[which[is_clustered]]
-        block = np.tanh(points[:rows] @ lift)
-        block += 0.05 * rng.standard_normal((rows, d), dtype=np.float32)
+        block = np.tanh(points @ lift)
+        block += 0.05 * rng.standard_normal((BLOCK, d), dtype=np.float32)
         block /= np.linalg.norm(block, axis=1, keepdims=True)
-        yield block
+        yield block[: n - start]
 
 
 def clustered(n: int, d: int, seed: int = 0) -> Vectors:

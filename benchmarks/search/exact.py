@@ -27,6 +27,7 @@ from nearsql.udfs.spaces import find_space
 K = 10
 GRAPH_K = 15
 BATCHES = (10, 100, 1000)
+SMALL = (1_000, 10_000)
 # A lateral join asks one query at a time, and takes long enough to be measured on fewer.
 LATERAL = 100
 # Queries of the loop over vec0 that stands for as many as there are vectors.
@@ -68,14 +69,33 @@ def opened(setup: Setup, n: int, d: int) -> Iterator[tuple[dbapi.Connection, Vec
         db.close()
 
 
+def _vec0(setup: Setup, vectors: Vectors, metric: str) -> peers.Vec0:
+    """vec0's table of these vectors, filled when first asked for."""
+    n, d = vectors.shape
+    path = setup.folder / f"vec0_{metric}_{n}x{d}.db"
+    is_there = path.exists()
+    table = peers.Vec0(path, d, metric)
+    if not is_there:
+        for block in in_blocks(vectors):
+            table.insert(block)
+    return table
+
+
 def one_query(setup: Setup) -> Iterator[Result]:
     """One query at a time, warm."""
     for n, d in setup.sizes:
         with opened(setup, n, d) as (db, vectors), threads(setup.threads):
-            yield _one_query(setup, db, vectors)
+            yield _one_query("one query", setup, db, vectors)
 
 
-def _one_query(setup: Setup, db: dbapi.Connection, vectors: Vectors) -> Result:
+def small_spaces(setup: Setup) -> Iterator[Result]:
+    """The same where there is little to search, and what a call costs counts."""
+    for n in SMALL:
+        with opened(setup, n, setup.d) as (db, vectors), threads(setup.threads):
+            yield _one_query("small spaces", setup, db, vectors)
+
+
+def _one_query(section: str, setup: Setup, db: dbapi.Connection, vectors: Vectors) -> Result:
     n, d = vectors.shape
     query = clustered(1, d, seed=1)
     blob = query.tobytes()
@@ -99,9 +119,7 @@ def _one_query(setup: Setup, db: dbapi.Connection, vectors: Vectors) -> Result:
         calls[HNSWLIB] = lambda: hnswlib(query, K)
     else:
         missing[HNSWLIB] = peers.NOT_INSTALLED
-    vec0 = peers.Vec0(setup.folder / f"vec0_l2_{n}.db", d, "l2")
-    for block in in_blocks(vectors):
-        vec0.insert(block)
+    vec0 = _vec0(setup, vectors, "l2")
     calls[VEC0_L2] = lambda: vec0.nearest(blob, K)
     tables = [vec0]
     if n > MANY:
@@ -110,9 +128,7 @@ def _one_query(setup: Setup, db: dbapi.Connection, vectors: Vectors) -> Result:
         )
         missing[SCALAR] = "left out at this size"
     else:
-        cosine = peers.Vec0(setup.folder / f"vec0_cosine_{n}.db", d, "cosine")
-        for block in in_blocks(vectors):
-            cosine.insert(block)
+        cosine = _vec0(setup, vectors, "cosine")
         tables.append(cosine)
         calls[VEC0_COSINE] = lambda: cosine.nearest(blob, K)
         calls[SCALAR] = rows_of(
@@ -124,10 +140,8 @@ def _one_query(setup: Setup, db: dbapi.Connection, vectors: Vectors) -> Result:
     times = in_turns(calls, setup.rounds)
     for table in tables:
         table.close()
-        (setup.folder / f"vec0_l2_{n}.db").unlink(missing_ok=True)
-        (setup.folder / f"vec0_cosine_{n}.db").unlink(missing_ok=True)
     figures = [floors.floor(times, ways), *(times[name] for name in calls if name not in ways)]
-    return Result("one query", case(n, d), n, d, setup.threads, figures, missing)
+    return Result(section, case(n, d), n, d, setup.threads, figures, missing)
 
 
 def batches(setup: Setup) -> Iterator[Result]:
@@ -182,14 +196,11 @@ def graph(setup: Setup) -> Iterator[Result]:
     """All against all: its first blocks in turns with matrix products, then once as a whole."""
     n, d = setup.n, setup.d
     with opened(setup, n, d) as (db, vectors):
-        vec0 = peers.Vec0(setup.folder / "vec0_graph.db", d, "l2")
-        for block in in_blocks(vectors):
-            vec0.insert(block)
+        vec0 = _vec0(setup, vectors, "l2")
         for count in setup.thread_counts:
             with threads(count):
                 yield _graph(setup, db, vectors, vec0, count)
         vec0.close()
-        (setup.folder / "vec0_graph.db").unlink()
 
 
 def _graph(
@@ -237,13 +248,11 @@ def any_k(setup: Setup) -> Iterator[Result]:
             found = db.execute("select id from knn(?, ?, ?)", (SPACE, blob, k)).fetchall()
             times[name].also["rows"] = float(len(set(found)))
             times[name].also["k"] = float(k)
-        vec0 = peers.Vec0(setup.folder / "vec0_k.db", d, "l2")
-        vec0.insert(vectors[:5000])
+        vec0 = _vec0(setup, vectors, "l2")
         missing = {}
         try:
             vec0.nearest(blob, 5000)
         except apsw.SQLError as error:
             missing["sqlite-vec: vec0, k = 5,000"] = f"refused: {error}"
         vec0.close()
-        (setup.folder / "vec0_k.db").unlink()
         yield Result("any k", case(n, d), n, d, setup.threads, list(times.values()), missing)
