@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nearsql.udfs.search import faiss_calls, neighbors
+from nearsql.udfs.search import neighbors, workers
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.neighbors import graph_blocks, nearest, neighbor_graph
 from nearsql.udfs.spaces import Metric, Space
@@ -180,7 +180,7 @@ def test_larger_than_one_block(kind: str, metric: Metric, monkeypatch: pytest.Mo
     monkeypatch.setattr(neighbors, "QUERY_BLOCK", 64)
     monkeypatch.setattr(neighbors, "_OPERATIONS", 1)
     monkeypatch.setattr(neighbors, "_SCRATCH", 4 * 24 * 1000)
-    monkeypatch.setattr(faiss_calls, "MANY_NUMBERS", 1)
+    monkeypatch.setattr(workers, "MANY_NUMBERS", 1)
     rng = np.random.default_rng(7)
     matrix = matrix_of(data(kind, 9000, 24, rng), metric)
     subset = matrix.ids[rng.random(9000) < 0.7]

@@ -5,7 +5,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.udfs.search.faiss_calls import in_threads
+from nearsql.udfs.search.workers import in_threads
 from nearsql.udfs.spaces import Metric
 
 # Numbers of float64 that are computed on at a time, so that they stay in the CPU's caches.

@@ -1,14 +1,9 @@
-"""Calls of faiss: imported late, with the settings that suit each batch, in as many threads as it uses."""
+"""Calls of faiss: imported late, with the settings that suit a batch."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
-
-# Work on so many numbers is worth several threads.
-MANY_NUMBERS = 1 << 22
 
 
 def faiss_module() -> Any:
@@ -18,44 +13,42 @@ def faiss_module() -> Any:
     return faiss
 
 
-_settings = threading.Lock()
+# What makes faiss multiply matrices whatever the size of a batch, in blocks that keep BLAS at its peak.
+_BATCH = {"distance_compute_blas_threshold": 1, "distance_compute_blas_database_bs": 4096}
+_lock = threading.Lock()
+_users = 0
+_before: dict[str, int] = {}
 
 
 @contextmanager
 def matrix_multiplication() -> Iterator[None]:
-    """Makes faiss use matrix multiplication for a batch of any size.
+    """Makes faiss use matrix multiplication for a batch of any size, in the calling thread alone.
 
     By itself it does so only from queries x dimensions >= 128,000 on, and for 4 to 166 queries of 768
-    dimensions that costs up to a factor of 6. The setting is the whole process's, so it is put back; a
-    search of another thread meanwhile would be slower or faster, not wrong.
+    dimensions that costs up to a factor of 6. The settings are the whole process's, so the last of the
+    threads that need them puts them back; another use of faiss meanwhile is slower or faster, not wrong.
+
+    One thread, because the threads of a search work on parts of their own, and because faiss's BLAS
+    lets one product with several threads run at a time: threads of other searches would spin.
     """
+    global _users
     faiss = faiss_module()
-    names = ("distance_compute_blas_threshold", "distance_compute_blas_database_bs")
-    with _settings:
-        before = [getattr(faiss.cvar, name) for name in names]
-        try:
-            for name, value in zip(names, (1, 4096), strict=True):
+    threads = faiss.omp_get_max_threads()  # this thread's own setting
+    with _lock:
+        if not _users:
+            for name, value in _BATCH.items():
+                _before[name] = getattr(faiss.cvar, name)
                 setattr(faiss.cvar, name, value)
-            yield
-        finally:
-            for name, value in zip(names, before, strict=True):
-                setattr(faiss.cvar, name, value)
-
-
-def in_threads(call: Callable[[Any], None], arguments: Sequence[Any], numbers: int) -> None:
-    """Calls for each argument, in as many threads as faiss uses if there are many numbers to look at.
-
-    The calls spend their time in numpy and faiss, which let other threads run meanwhile.
-    """
-    threads = faiss_module().omp_get_max_threads()
-    if threads == 1 or len(arguments) == 1 or numbers < MANY_NUMBERS:
-        for argument in arguments:
-            call(argument)
-    else:
-        for _ in _pool(threads).map(call, arguments):
-            pass
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="nearsql-search")
+        _users += 1
+    try:
+        if threads != 1:
+            faiss.omp_set_num_threads(1)
+        yield
+    finally:
+        if threads != 1:
+            faiss.omp_set_num_threads(threads)
+        with _lock:
+            _users -= 1
+            if not _users:
+                for name, value in _before.items():
+                    setattr(faiss.cvar, name, value)

@@ -9,28 +9,37 @@ Distances: cosine = 1 - cos, where a vector of zeros has distance 1 to everythin
 convention); l2 = the Euclidean distance; ip = minus the inner product.
 """
 
+import functools
+import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.udfs.search import faiss_calls
 from nearsql.udfs.search.exact_distances import exact_distances
-from nearsql.udfs.search.faiss_calls import faiss_module, in_threads, matrix_multiplication
+from nearsql.udfs.search.faiss_calls import faiss_module, matrix_multiplication
 from nearsql.udfs.search.matrix import Matrix
+from nearsql.udfs.search.workers import Poll, in_order, in_threads, worker_count
 from nearsql.udfs.spaces import Metric
 
 Ids = NDArray[np.int64]
 Distances = NDArray[np.float64]
 
-# Queries answered together: the height of the blocks that matrix multiplication works on.
-QUERY_BLOCK = 1024
+# Queries answered together: the height of the blocks that matrix multiplication works on. Higher ones
+# are no faster, as long as the rows come in long blocks too.
+QUERY_BLOCK = 512
 # Up to so many queries, one pass over the matrix for each is faster than a matrix multiplication.
 _FEW_QUERIES = 3
-# Floating-point operations of one call of faiss, a fraction of a second: between calls, time limits act.
+# Floating-point operations of one call of faiss, about half a second of one core. Who interrupts does not
+# wait for it, but the threads at work stop only between calls.
 _OPERATIONS = 4e10
+# Multiplications of matrices that take as long as reading one number from memory.
+_PER_NUMBER = 16
+# Numbers that one thread scans at a time: a millisecond, so that a thread whose core is also wanted by
+# others does not hold up the rest.
+_SCANNED = 1 << 22
 # Bytes of rows that are scaled or gathered at a time.
 _SCRATCH = 1 << 26
 
@@ -46,7 +55,7 @@ def nearest(
     *,
     subset: Ids | None = None,
     exclude: Ids | Sequence[int | None] | None = None,
-    poll: Callable[[], None] | None = None,
+    poll: Poll | None = None,
 ) -> tuple[Ids, Distances]:
     """The k nearest rows of each query, as (ids, distances), both (m, k') and ordered by (distance, id).
 
@@ -77,7 +86,7 @@ def neighbor_graph(
     k: int,
     *,
     subset: Ids | None = None,
-    poll: Callable[[], None] | None = None,
+    poll: Poll | None = None,
 ) -> tuple[Ids, Distances]:
     """The k nearest other rows of every row, as (places, distances), both (n, k').
 
@@ -102,7 +111,7 @@ def graph_blocks(
     *,
     rows: Ids | None = None,
     first: int = 0,
-    poll: Callable[[], None] | None = None,
+    poll: Poll | None = None,
 ) -> Iterator[tuple[int, Ids, Distances]]:
     """The neighbour graph in blocks of rows: (first row, places, distances) as in `neighbor_graph`.
 
@@ -111,11 +120,14 @@ def graph_blocks(
     """
     search = _search(matrix, rows)
     width = max(0, min(k, search.n - 1))
-    for start in range(first, search.n, QUERY_BLOCK):
+
+    def block(start: int, poll: Poll) -> tuple[int, Ids, Distances]:
         own = np.arange(start, min(start + QUERY_BLOCK, search.n))
         queries = matrix.vectors[own if rows is None else rows[own]]
-        places, distances = search.nearest(queries, width, own, poll)
-        yield start, places, distances
+        return start, *search.nearest(queries, width, own, poll)
+
+    starts = range(first, search.n, QUERY_BLOCK)
+    yield from in_order(block, starts, search.products(search.n - first), poll)
 
 
 class _Search:
@@ -162,6 +174,10 @@ class _Search:
         self.relative_error += float(inverse.max(initial=0.0)) * self.dimensions * _TINY
         self.inverse_norms = inverse.astype(np.float32)
 
+    def products(self, queries: int) -> int:
+        """How much work so many queries are by matrix multiplication, in numbers read from memory."""
+        return queries * self.n * self.dimensions // _PER_NUMBER
+
     def places_of(self, ids: Ids | Sequence[int | None]) -> Ids:
         """The places of item ids, -1 for None and for those not searched."""
         if not self.n:
@@ -176,7 +192,7 @@ class _Search:
         queries: NDArray[np.float32],
         k: int,
         exclude: Ids | None,
-        poll: Callable[[], None] | None,
+        poll: Poll | None,
     ) -> tuple[Ids, Distances]:
         """(places, distances), (m, k'), each query without its excluded place; padded by -1, inf."""
         if exclude is None:
@@ -189,15 +205,20 @@ class _Search:
             return places, distances
         # Wide results in lower blocks, so that memory stays bounded.
         step = max(1, min(QUERY_BLOCK, (1 << 22) // k))
-        for start in range(0, len(queries), step):
-            part = slice(start, start + step)
-            many = _Queries(queries[part], exclude[part])
-            places[part], distances[part] = self._block(many, k, poll)
+        parts = [slice(start, start + step) for start in range(0, len(queries), step)]
+
+        def block(part: slice, poll: Poll | None) -> tuple[Ids, Distances]:
+            return self._block(_Queries(queries[part], exclude[part]), k, poll)
+
+        # Few blocks one after the other, the threads sharing the rows; many side by side.
+        found: Iterator[tuple[Ids, Distances]] = (block(part, poll) for part in parts)
+        if len(parts) >= 4 * worker_count():
+            found = in_order(block, parts, self.products(len(queries)), poll)
+        for part, (its_places, its_distances) in zip(parts, found, strict=True):
+            places[part], distances[part] = its_places, its_distances
         return places, distances
 
-    def _block(
-        self, queries: "_Queries", k: int, poll: Callable[[], None] | None
-    ) -> tuple[Ids, Distances]:
+    def _block(self, queries: "_Queries", k: int, poll: Poll | None) -> tuple[Ids, Distances]:
         """As `nearest`: by matrix multiplication, and by a scan for each query that this leaves open."""
         places = np.empty((len(queries), k), np.int64)
         distances = np.empty((len(queries), k), np.float64)
@@ -221,16 +242,16 @@ class _Search:
             left = left[~complete]
             candidates *= 4
         for i in left:
+            places[i], distances[i] = self._one(queries.take(slice(i, i + 1)), k, poll)
             if poll:
                 poll()
-            places[i], distances[i] = self._one(queries.take(slice(i, i + 1)), k)
         return places, distances
 
     # Few queries: one pass over the rows each.
 
-    def _one(self, query: "_Queries", k: int) -> tuple[Ids, Distances]:
+    def _one(self, query: "_Queries", k: int, poll: Poll | None) -> tuple[Ids, Distances]:
         """The k nearest of one query, (k,) each. One scan gives all scores, hence every candidate."""
-        scores = self._scores(query)
+        scores = self._scores(query, poll)
         excluded = int(query.exclude[0])
         if excluded >= 0:
             scores[excluded] = -np.inf
@@ -262,7 +283,7 @@ class _Search:
         error = self.relative_error * size + self.dimensions * _TINY
         return np.where(size < _HUGE, error, np.inf)
 
-    def _scores(self, query: "_Queries") -> NDArray[np.float32]:
+    def _scores(self, query: "_Queries", poll: Poll | None) -> NDArray[np.float32]:
         """The float32 score of every row searched, (n,)."""
         faiss = faiss_module()
         vector = query.unit if self.metric == "cosine" else query.vectors
@@ -297,17 +318,15 @@ class _Search:
             elif self.inverse_norms is not None:
                 np.multiply(out, self.inverse_norms[part], out=out)
 
-        step = -(-self.n // faiss.omp_get_max_threads())
-        if self.n * self.dimensions < faiss_calls.MANY_NUMBERS:
-            step = self.n
+        step = max(1, _SCANNED // self.dimensions)
         parts = [slice(start, min(start + step, self.n)) for start in range(0, self.n, step)]
-        in_threads(scan, parts, self.n * self.dimensions)
+        in_threads(scan, parts, self.n * self.dimensions, poll)
         return scores
 
     # Many queries: matrix multiplication, whose scores are selected from as they are computed.
 
     def _many(
-        self, queries: "_Queries", k: int, c: int, poll: Callable[[], None] | None
+        self, queries: "_Queries", k: int, c: int, poll: Poll | None
     ) -> tuple[Ids, Distances, NDArray[np.bool_]]:
         """(places, distances, complete): the k nearest among the c best scores of each query.
 
@@ -341,45 +360,46 @@ class _Search:
         return places, distances, complete
 
     def _best_scores(
-        self, queries: "_Queries", c: int, poll: Callable[[], None] | None
+        self, queries: "_Queries", c: int, poll: Poll | None
     ) -> tuple[NDArray[np.float32], Ids]:
         """(scores, places) of the c rows of the best float32 scores for each query, in any order."""
         faiss = faiss_module()
         wanted = queries.unit if self.metric == "cosine" else queries.vectors
         metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
-        step = int(max(4096, _OPERATIONS / (2.0 * len(wanted) * self.dimensions)))
-        scratch = None
-        if self.rows is not None or self.inverse_norms is not None:
-            step = min(step, max(1, _SCRATCH // (4 * self.dimensions)), self.n)
-            scratch = np.empty((step, self.dimensions), np.float32)
-        scores = np.empty((len(wanted), 0), np.float32)
-        places = np.empty((len(wanted), 0), np.int64)
-        for start in range(0, self.n, step):
-            stop = min(start + step, self.n)
-            rows = self._rows(start, stop, scratch)
-            with matrix_multiplication():
-                new_scores, new_places = faiss.knn(wanted, rows, min(c, stop - start), metric)
-            if metric == faiss.METRIC_L2:
-                np.negative(new_scores, out=new_scores)
-            if start:
-                new_scores = np.concatenate([scores, new_scores], axis=1)
-                new_places = np.concatenate(
-                    [places, np.where(new_places < 0, -1, new_places + start)], axis=1
-                )
-                best = np.argpartition(-new_scores, min(c, new_scores.shape[1]) - 1, axis=1)[:, :c]
-                new_scores = np.take_along_axis(new_scores, best, 1)
-                new_places = np.take_along_axis(new_places, best, 1)
-            scores, places = new_scores, new_places
-            if poll:
-                poll()
-        return scores, places
+        # Two blocks for each thread, as long as they may be: short ones find many rows that are not
+        # among the best of all.
+        threads = worker_count()
+        step = -(-self.n // (2 * threads if threads > 1 else 1))
+        step = max(4096, min(step, int(_OPERATIONS / (2.0 * len(wanted) * self.dimensions))))
+        is_copied = self.rows is not None or self.inverse_norms is not None
+        if is_copied:
+            step = max(1, min(step, _SCRATCH // (4 * self.dimensions)))
+        scratch = _Scratch((min(step, self.n), self.dimensions))
+        found: list[_Found] = []
 
-    def _rows(
-        self, start: int, stop: int, scratch: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
+        def multiply(start: int) -> None:
+            stop = min(start + step, self.n)
+            rows = self._rows(start, stop, scratch.own) if is_copied else self.vectors[start:stop]
+            with matrix_multiplication():
+                scores, places = faiss.knn(wanted, rows, min(c, stop - start), metric)
+            if metric == faiss.METRIC_L2:
+                np.negative(scores, out=scores)
+            best = (scores, np.where(places < 0, -1, places + start))
+            # Each thread merges what it finds with what it finds lying there.
+            while True:
+                try:
+                    other = found.pop()
+                except IndexError:
+                    break
+                best = _merged(best, other, c)
+            found.append(best)
+
+        starts = range(0, self.n, step)
+        in_threads(multiply, starts, self.products(len(wanted)), poll)
+        return functools.reduce(lambda one, other: _merged(one, other, c), found)
+
+    def _rows(self, start: int, stop: int, scratch: NDArray[np.float32]) -> NDArray[np.float32]:
         """The rows of places start to stop: gathered, and scaled to length 1 where cosine needs it."""
-        if scratch is None:
-            return self.vectors[start:stop]
         out = scratch[: stop - start]
         if self.rows is None:
             np.copyto(out, self.vectors[start:stop])
@@ -437,6 +457,31 @@ class _Queries:
         scaled = np.zeros(self.vectors.shape, np.float64)
         np.divide(self.vectors, norms, out=scaled, where=norms > 0)
         return scaled.astype(np.float32)
+
+
+class _Scratch(threading.local):
+    """Memory for copied rows, one array for each thread, made when it first needs it."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+
+    @functools.cached_property
+    def own(self) -> NDArray[np.float32]:
+        return np.empty(self.shape, np.float32)
+
+
+# Scores and places of the best rows for each query, (m, c).
+_Found = tuple[NDArray[np.float32], Ids]
+
+
+def _merged(one: _Found, other: _Found, c: int) -> _Found:
+    """The c best of both, in any order; places of -1, whose scores are none, stay if all are needed."""
+    scores = np.concatenate([one[0], other[0]], axis=1)
+    places = np.concatenate([one[1], other[1]], axis=1)
+    if scores.shape[1] <= c:
+        return scores, places
+    best = np.argpartition(-scores, c - 1, axis=1)[:, :c]
+    return np.take_along_axis(scores, best, 1), np.take_along_axis(places, best, 1)
 
 
 def _padded(values: NDArray[Any], filler: float, k: int) -> NDArray[Any]:
