@@ -301,9 +301,9 @@ def test_memory_is_bounded(
     assert memory.residents.nbytes == 2 * size
     monkeypatch.setenv("NEARSQL_MEMORY", "40KB")
     monkeypatch.setattr(memory, "residents", memory.Residents())
-    message = "knn: space 'a' needs 0.056 MB of memory, more than the 0.04 MB allowed: set the"
-    with pytest.raises(sqlite3.OperationalError, match=message):
-        db.execute("select * from knn('a', 1)").fetchall()
+    message = "space 'a' needs 0.056 MB of memory, more than the 0.04 MB allowed: set the"
+    with pytest.raises(memory.TooLarge, match=message):
+        load(db, "a")
     monkeypatch.setenv("NEARSQL_MEMORY", "1MB")
     assert_as_stored(db, "a")
 

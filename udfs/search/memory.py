@@ -99,6 +99,18 @@ class Residents:
                 self._lock.notify_all()
             loader.release()
 
+    @contextlib.contextmanager
+    def lent(self, nbytes: int, poll: Callable[[], None], what: str) -> Iterator[None]:
+        """Sets memory aside for as long as a computation works in it. Raises TooLarge, as `get`."""
+        key = ("lent", object())
+        try:
+            self._set_aside(key, nbytes, poll, what)
+            yield
+        finally:
+            with self._lock:
+                self._being_loaded.pop(key, None)
+                self._lock.notify_all()
+
     def peek(self, key: tuple[Hashable, ...], version: Hashable) -> Any:
         """The value of the key at that version if it is in memory, else None."""
         with self._lock:

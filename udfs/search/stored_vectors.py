@@ -101,33 +101,45 @@ def count_rows(db: apsw.Connection, space: Space) -> int:
 
 
 def rows_of_space(
-    db: apsw.Connection, space: Space, *, after: int | None = None, limit: int = -1
+    db: apsw.Connection,
+    space: Space,
+    *,
+    after: int | None = None,
+    first: int = 0,
+    limit: int = -1,
 ) -> tuple[Ids, Ids]:
     """(item ids, `vectors.id`) of a space, (n,) each, in the order of item ids.
 
-    after: only of the items of larger ids. limit: only so many, the first ones.
+    after: only of the items of larger ids. first: without so many at the beginning. limit: at most so
+    many.
     """
-    sql = "select item_id, id from vectors where space_id = ? order by item_id limit ?"
-    values: tuple[int, ...] = (space.id, limit)
-    if after is not None:
-        sql = sql.replace("order by", "and item_id > ? order by")
-        values = (space.id, after, limit)
-    rows = chain.from_iterable(cast(Any, db.execute(sql, values)))
-    pairs = np.fromiter(rows, np.int64).reshape(-1, 2)
+    rows = db.execute(
+        "select item_id, id from vectors where space_id = ?"
+        + (" and item_id > ?" if after is not None else "")
+        + " order by item_id limit ? offset ?",
+        (space.id, *(() if after is None else (after,)), limit, first),
+    )
+    return _two_columns(rows)
+
+
+def _two_columns(rows: Iterator[Any]) -> tuple[Ids, Ids]:
+    pairs = np.fromiter(chain.from_iterable(rows), np.int64).reshape(-1, 2)
     return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def rows_of_items(db: apsw.Connection, space: Space, item_ids: Ids) -> tuple[Ids, Ids]:
+    """As `rows_of_space`, of those of the items that are in the space, each once."""
+    rows = db.execute(
+        "select v.item_id, v.id from json_each(?) i cross join vectors v"
+        " on v.space_id = ? and v.item_id = i.value order by i.key",
+        (json.dumps(np.unique(item_ids).tolist()), space.id),
+    )
+    return _two_columns(rows)
 
 
 def vectors_of_items(db: apsw.Connection, space: Space, item_ids: Ids) -> Matrix:
     """The vectors of those of the items that are in the space, read from the file."""
-    wanted = json.dumps(np.unique(item_ids).tolist())
-    rows = db.execute(
-        "select v.item_id, v.id from json_each(?) i cross join vectors v"
-        " on v.space_id = ? and v.item_id = i.value order by i.key",
-        (wanted, space.id),
-    )
-    pairs = np.fromiter(chain.from_iterable(cast(Any, rows)), np.int64).reshape(-1, 2)
-    ids, row_ids = pairs[:, 0].copy(), pairs[:, 1].copy()
-    return _read_matrix(db, space, ids, row_ids, Poll(db))
+    return read_matrix(db, space, *rows_of_items(db, space, item_ids))
 
 
 def blocks(
@@ -138,14 +150,13 @@ def blocks(
     after: only those of the items of larger ids. Between blocks no snapshot is held, unless the caller
     holds one; raises SqlFunctionError when the space was changed meanwhile, or is not what was given.
     """
-    poll = Poll(db)
     while True:
         with snapshot(db, space) as current:
             refuse_changed(space, current)
             ids, row_ids = rows_of_space(db, space, after=after, limit=rows)
             if not len(ids):
                 return
-            block = _read_matrix(db, space, ids, row_ids, poll)
+            block = read_matrix(db, space, ids, row_ids)
         yield block
         after = int(ids[-1])
         del block
@@ -160,9 +171,10 @@ def refuse_changed(space: Space, current: Space) -> None:
         )
 
 
-def _read_matrix(db: apsw.Connection, space: Space, ids: Ids, row_ids: Ids, poll: Poll) -> Matrix:
+def read_matrix(db: apsw.Connection, space: Space, ids: Ids, row_ids: Ids) -> Matrix:
+    """The vectors of table rows: ids, row_ids as `rows_of_space` gives them."""
     vectors = np.empty((len(ids), space.dimensions), np.float32)
-    norms = read_rows(db, space, row_ids, ids, vectors, poll)
+    norms = read_rows(db, space, row_ids, ids, vectors, Poll(db))
     return new_matrix(ids, vectors, norms, space)
 
 
