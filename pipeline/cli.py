@@ -28,6 +28,10 @@ COMMANDS = {
         "nearsql.pipeline.commands.neighbors",
         "Store the nearest neighbours of every item.",
     ),
+    "index": (
+        "nearsql.pipeline.commands.index",
+        "Build, list, check and drop indexes that knn searches.",
+    ),
     "cluster": (
         "nearsql.pipeline.commands.cluster",
         "Find the groups of each space, noise included.",

@@ -20,6 +20,7 @@ MODULES = {
     "detect": "nearsql.pipeline.detect.run",
     "loss-distance": "nearsql.pipeline.loss_distance.run",
     "neighbors": "nearsql.pipeline.neighbors",
+    "index": "nearsql.pipeline.index.make",
     "cluster": "nearsql.pipeline.cluster",
     "project": "nearsql.pipeline.project",
 }

@@ -8,6 +8,8 @@ The table `_nearsql_vec0_<space id>` is derived from `vectors` and is as old as 
 `vector_indexes`: whoever reads it himself does not see what changed since.
 """
 
+import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any, cast
@@ -124,16 +126,51 @@ def candidates(
 
 
 def read_table(db: apsw.Connection, space: Space, block: int) -> Iterator[tuple[Ids, Vectors]]:
-    """The rows of the table in the order of ids, so many at a time. Raises SqlFunctionError as above."""
+    """The rows of the table, so many at a time, in the order in which they were put in.
+
+    Raises SqlFunctionError when the table is not there, or is not one that `create` made.
+    """
     _refuse_other_table(db, space)
-    sql = f'select rowid, vector from "{table_name(space.id)}" where rowid = ?'
-    ids = [row[0] for row in db.execute(f'select rowid from "{table_name(space.id)}"')]
-    ids.sort()
-    for start in range(0, len(ids), block):
-        rows = [cast(Any, db.execute(sql, (i,)).fetchone()) for i in ids[start : start + block]]
-        data = b"".join(vector for _, vector in rows)
+    rows = db.execute(f'select rowid, vector from "{table_name(space.id)}"')
+    while some := list(itertools.islice(rows, block)):
+        data = b"".join(cast(Any, vector) for _, vector in some)
         vectors = np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, space.dimensions)
-        yield np.array([i for i, _ in rows], np.int64), vectors
+        yield np.array([i for i, _ in some], np.int64), vectors
+
+
+def items(db: apsw.Connection, space: Space) -> Ids:
+    """The items that are in the table, ascending; none when it is not there."""
+    if not is_there(db, space):
+        return np.empty(0, np.int64)
+    rows = db.execute(f'select rowid from "{table_name(space.id)}_rowids" order by rowid')
+    return np.array([row[0] for row in rows], np.int64)
+
+
+class TableHash:
+    """The SHA-256 of what a table holds, however it was put in: its ids, its vectors, and the zeros."""
+
+    def __init__(self) -> None:
+        self._ids, self._vectors = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        """The next rows."""
+        self._ids.update(ids.astype("<i8").tobytes())
+        self._vectors.update(vectors.astype("<f4").tobytes())
+
+    def hexdigest(self, zeros: Ids) -> str:
+        """Of the rows so far, and of the items that the table cannot hold."""
+        whole = self._ids.digest() + self._vectors.digest() + zeros.astype("<i8").tobytes()
+        return hashlib.sha256(whole).hexdigest()
+
+
+def table_bytes(db: apsw.Connection, space_id: int) -> int:
+    """Bytes of the table's contents in the file."""
+    name = table_name(space_id)
+    row = db.execute(
+        f'select (select coalesce(sum(length(vectors)), 0) from "{name}_vector_chunks00")'
+        f' + (select coalesce(sum(length(validity) + length(rowids)), 0) from "{name}_chunks")'
+    ).fetchone()
+    return int(cast(Any, row)[0])
 
 
 def spaces_with_table(db: apsw.Connection) -> list[int]:
