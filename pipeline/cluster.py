@@ -15,10 +15,11 @@ import numpy as np
 
 from nearsql.pipeline.console import UserError, progress, say
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
-from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
+from nearsql.pipeline.run_spaces import add_runs_read, refuse_if_changed, space_read_by
 from nearsql.pipeline.runs import hash_rows, immediate, run, space_input
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import Matrix, load_matrix
+from nearsql.udfs.search.stored_graph import noting_graph_runs
 from nearsql.udfs.space_points import normalized
 from nearsql.udfs.spaces import find_space
 
@@ -167,11 +168,13 @@ def _cluster(
     source = space_input(db, space)
     with run(db, "cluster", parameters=parameters, inputs=[source], packages=PACKAGES) as current:
         with current.timed("compute"):
-            rows = _compute(db, space, parameters)
+            with noting_graph_runs() as graphs:
+                rows = _compute(db, space, parameters)
             matrix = load_matrix(db.apsw, find_space(db.apsw, space))
             clusters = _clusters(matrix, rows)
         with current.timed("write"), immediate(db):
             refuse_if_changed(db, source)
+            add_runs_read(current, graphs, "neighbors")
             write_clusters(db, current.id, clusters, rows)
         noise = sum(row[1] is None for row in rows)
         current.counts |= {

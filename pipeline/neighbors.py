@@ -28,6 +28,7 @@ from nearsql.pipeline.runs import RowHash, Run, RunInput, immediate, run, space_
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.neighbors import QUERY_BLOCK, graph_blocks, nearest
+from nearsql.udfs.search.stored_graph import graph_run
 from nearsql.udfs.spaces import find_space
 
 KIND = "neighbors"
@@ -100,12 +101,18 @@ def neighbors(
 
 def stored_neighbors(db: dbapi.Connection, space: str, k: int) -> int | None:
     """The newest finished run whose stored graph is that of the space as it is now, with at least k
-    neighbours of each item (or all there are); None when there is none.
+    neighbours of each item (or all there are); None when there is none, or rows of it were deleted.
 
-    Its ranks 1 to k are the rows of knn_graph(space, k).
+    Its ranks 1 to k are the rows of knn_graph(space, k). Raises SqlFunctionError for a space that is not
+    there.
     """
-    row = db.execute(_sql("serving"), {"space": space, "k": k}).fetchone()
-    return None if row[0] is None else int(row[0])
+    found = graph_run(db.apsw, find_space(db.apsw, space), k)
+    if found is None:
+        return None
+    (n_rows,) = db.execute(
+        "select count(*) from neighbors where run_id = ?", (found.id,)
+    ).fetchone()
+    return found.id if n_rows == found.n * found.k else None
 
 
 def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:

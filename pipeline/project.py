@@ -11,12 +11,13 @@ from typing import Any
 
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.replay import RecordedRun
-from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
+from nearsql.pipeline.run_spaces import add_runs_read, refuse_if_changed, space_read_by
 from nearsql.pipeline.runs import hash_rows, immediate, run, space_input
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
 from nearsql.udfs.projection import effective
 from nearsql.udfs.projection_functions import checked_settings
+from nearsql.udfs.search.stored_graph import noting_graph_runs
 
 PACKAGES = {
     "umap": ("umap-learn", "numba", "scipy", "scikit-learn", "faiss-cpu"),
@@ -86,10 +87,11 @@ def project_space(
     with run(
         db, "project", parameters=parameters, seed=seed, inputs=[source], packages=PACKAGES[method]
     ) as current:
-        with current.timed("compute"):
+        with current.timed("compute"), noting_graph_runs() as graphs:
             rows = _compute(db, space, parameters)
         with current.timed("write"), immediate(db):
             refuse_if_changed(db, source)
+            add_runs_read(current, graphs, "neighbors")
             db.executemany(
                 "insert into projection_points (run_id, item_id, x, y) values (?, ?, ?, ?)",
                 ((current.id, item, x, y) for item, x, y, _ in rows),

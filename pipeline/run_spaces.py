@@ -1,8 +1,10 @@
 """The space that a run reads: unchanged until its result is written, and found again for a replay."""
 
+from collections.abc import Iterable
+
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
-from nearsql.pipeline.runs import RunInput
+from nearsql.pipeline.runs import Run, RunInput, add_input, run_input
 from nearsql.udfs import dbapi
 
 
@@ -31,3 +33,16 @@ def space_read_by(db: dbapi.Connection, recorded: RecordedRun) -> str:
     if row is None:
         raise CannotReplay(f"the space that run {recorded.id} read is deleted")
     return str(row[0])
+
+
+def add_runs_read(current: Run, run_ids: Iterable[int], kind: str) -> None:
+    """Records other runs, of one kind, that this one turned out to read.
+
+    One that is deleted by now stays readable by its name, as it would have been later.
+    """
+    for run_id in sorted(run_ids):
+        try:
+            item = run_input(current.db, run_id)
+        except LookupError:
+            item = RunInput("run", f"{kind} {run_id}")
+        add_input(current.db, current.id, item)

@@ -13,7 +13,7 @@ from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.clustering.cluster_model import find_model
 from nearsql.udfs.interrupt import Poll
 from nearsql.udfs.search.matrix import Matrix, load_matrix
-from nearsql.udfs.search.neighbors import QUERY_BLOCK, neighbor_graph
+from nearsql.udfs.search.neighbors import QUERY_BLOCK
 from nearsql.udfs.space_points import euclidean, part
 from nearsql.udfs.spaces import Space, find_space
 from nearsql.udfs.vector_functions import parse_vector
@@ -43,7 +43,8 @@ def hdbscan(
     Labels, probabilities and outlier scores equal those of its exact algorithm ('prims_kdtree').
 
     downsample N takes the items whose sequence_number % N is 0; within limits them to the items of a
-    SELECT, or of a JSON array of ids.
+    SELECT, or of a JSON array of ids. For a whole space, neighbours that `nearsql neighbors` has stored
+    (more than min_samples) are read and not searched; the clusters are the same.
 
     In a space of metric cosine, distances are those of the vectors divided by their norms: chords,
     sqrt(2 * cosine distance), which core_distance and epsilon measure. probability is 0 for noise.
@@ -54,18 +55,20 @@ def hdbscan(
     samples = optional_whole_number("min_samples", min_samples, at_least=1) or size
     method = one_of("selection", selection, SELECTIONS)
     least = number("epsilon", epsilon, at_least=0.0)
-    points = euclidean(_sample(db, find_space(db, space), downsample, within))
+    matrix = _sample(db, find_space(db, space), downsample, within)
+    points = euclidean(matrix)
     n = len(points.ids)
     if n < 2:  # nothing that a distance could be measured to
         yield from ((item, None, 0.0, None, None, None) for item in points.ids.tolist())
         return
     # Here, because they import numba, which takes a while.
     from nearsql.udfs.clustering.hdbscan_tree import cut
-    from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
+    from nearsql.udfs.clustering.neighbor_lists import neighbor_lists
+    from nearsql.udfs.clustering.spanning_tree import spanning_tree
 
     poll = Poll(db)
-    graph, _ = neighbor_graph(points, n_neighbors_for(n, samples), poll=poll)
-    tree = spanning_tree(points.vectors, graph, samples, poll)
+    lists = neighbor_lists(db, matrix, points, samples, poll)
+    tree = spanning_tree(points.vectors, lists, samples, poll)
     found = cut(
         tree,
         min_cluster_size=size,

@@ -7,14 +7,14 @@ Importing this module is cheap; the libraries are imported by the method that ne
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.search.matrix import Matrix
-from nearsql.udfs.search.neighbors import neighbor_graph
+from nearsql.udfs.search.neighbors import Distances, Ids, neighbor_graph
 from nearsql.udfs.space_points import euclidean
 
 Method = Literal["umap", "tsne", "pca"]
@@ -22,6 +22,14 @@ METHODS: tuple[Method, ...] = ("umap", "tsne", "pca")
 FEWEST_POINTS = 3
 
 Coordinates = NDArray[np.float32]
+Poll = Callable[[], None]
+
+
+class Graph(Protocol):
+    """Gives the k nearest others of every row, as `neighbor_graph` does: (places, distances)."""
+
+    def __call__(self, matrix: Matrix, k: int, *, poll: Poll) -> tuple[Ids, Distances]: ...
+
 
 # From here on the spectral layout that UMAP starts from may not end in reasonable time.
 _TOO_MANY_FOR_SPECTRAL = 1_000_000
@@ -84,16 +92,24 @@ def effective(settings: Settings, n: int, dimensions: int) -> Settings:
 
 
 def project(
-    matrix: Matrix, settings: Settings, poll: Callable[[], None] = lambda: None
+    matrix: Matrix,
+    settings: Settings,
+    poll: Poll = lambda: None,
+    graph: Graph = neighbor_graph,
 ) -> Coordinates:
     """Coordinates, (n, n_components) float32, of the rows of a matrix.
 
     The same rows, settings, library versions and machine give the same bytes. poll is called where the
-    method allows it (UMAP's own steps do not) and may raise.
+    method allows it (UMAP's own steps do not) and may raise. graph: what finds the neighbours, such as
+    one that knows them already.
     """
     settings = effective(settings, *matrix.vectors.shape)
-    method = {"umap": _umap, "tsne": _tsne, "pca": _pca}[settings.method]
-    coordinates = np.ascontiguousarray(method(matrix, settings, poll), dtype="<f4")
+    if settings.method == "pca":
+        found = _pca(matrix, settings, poll)
+    else:
+        method = {"umap": _umap, "tsne": _tsne}[settings.method]
+        found = method(matrix, settings, poll, graph)
+    coordinates = np.ascontiguousarray(found, dtype="<f4")
     if not np.isfinite(coordinates).all():
         raise SqlFunctionError(
             f"{settings.method} found no finite coordinates for space '{matrix.space.name}': "
@@ -107,10 +123,10 @@ def _refuse_inner_products(matrix: Matrix) -> None:
         euclidean(matrix)  # says why
 
 
-def _umap(matrix: Matrix, settings: Settings, poll: Callable[[], None]) -> NDArray[Any]:
+def _umap(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArray[Any]:
     _refuse_inner_products(matrix)
     n = len(matrix.ids)
-    places, distances = neighbor_graph(matrix, settings.n_neighbors - 1, poll=poll)
+    places, distances = graph(matrix, settings.n_neighbors - 1, poll=poll)
     # UMAP's lists begin with the point itself.
     indices = np.column_stack([np.arange(n), places])
     distances = np.column_stack([np.zeros(n), distances])
@@ -138,11 +154,11 @@ def _umap(matrix: Matrix, settings: Settings, poll: Callable[[], None]) -> NDArr
         return cast(NDArray[Any], reducer.fit_transform(matrix.vectors))
 
 
-def _tsne(matrix: Matrix, settings: Settings, poll: Callable[[], None]) -> NDArray[Any]:
+def _tsne(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArray[Any]:
     _refuse_inner_products(matrix)
     n, dimensions = matrix.vectors.shape
     k = min(n - 1, int(3 * settings.perplexity))
-    places, distances = neighbor_graph(matrix, k, poll=poll)
+    places, distances = graph(matrix, k, poll=poll)
     from openTSNE import TSNE
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.initialization import random, rescale
@@ -172,7 +188,7 @@ def _tsne(matrix: Matrix, settings: Settings, poll: Callable[[], None]) -> NDArr
     return np.asarray(reducer.fit(affinities=affinities, initialization=start))
 
 
-def _pca(matrix: Matrix, settings: Settings, poll: Callable[[], None]) -> NDArray[Any]:
+def _pca(matrix: Matrix, settings: Settings, poll: Poll) -> NDArray[Any]:
     from sklearn.decomposition import PCA
 
     poll()

@@ -1,6 +1,7 @@
 """Maps in SQL: project."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import apsw
 
@@ -12,6 +13,7 @@ from nearsql.udfs.interrupt import Poll
 from nearsql.udfs.projection import METHODS, Method, Settings
 from nearsql.udfs.projection import project as project_points
 from nearsql.udfs.search.matrix import load_matrix
+from nearsql.udfs.search.stored_graph import known_graph
 from nearsql.udfs.space_points import part
 from nearsql.udfs.spaces import find_space
 
@@ -36,9 +38,10 @@ def project(
     """A map of a space: two coordinates for each item, and all n_components of them as a vector.
 
     method: 'umap' (n_neighbors, min_dist), 'tsne' (perplexity; 2 components only) or 'pca'. UMAP and
-    t-SNE start from the exact neighbours in the space's metric. The same random_state, on the same
-    machine, gives the same bytes. within limits the map to the items of a SELECT, or of a JSON array
-    of ids.
+    t-SNE start from the exact neighbours in the space's metric; they are read where `nearsql neighbors`
+    has stored as many (n_neighbors - 1; 3 * perplexity), and the map is the same. The same random_state,
+    on the same machine, gives the same bytes. within limits the map to the items of a SELECT, or of a
+    JSON array of ids.
 
     On few items, n_neighbors is lowered to their number less 1, and perplexity to a third of that.
     A time limit acts while neighbours are searched and during t-SNE, not within UMAP's own steps.
@@ -50,7 +53,7 @@ def project(
     ids = within_argument.item_ids(db, within)
     if ids is not None:
         matrix = part(matrix, ids)
-    coordinates = project_points(matrix, settings, Poll(db))
+    coordinates = project_points(matrix, settings, Poll(db), partial(known_graph, db))
     for item, point in zip(matrix.ids.tolist(), coordinates, strict=True):
         yield item, float(point[0]), float(point[1]), point.tobytes()
 

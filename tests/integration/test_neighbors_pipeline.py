@@ -22,6 +22,7 @@ from nearsql.pipeline.console import UserError
 from nearsql.pipeline.neighbors import neighbors, stored_neighbors
 from nearsql.pipeline.replay import CannotReplay, replay
 from nearsql.udfs import connection, dbapi
+from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.search import neighbors as search
 
 Fill = Callable[..., int]
@@ -153,7 +154,8 @@ def test_a_second_run_has_nothing_to_do(db: dbapi.Connection, add_space: Fill) -
         (again,) = neighbors(db, ["s"], k=k)
         assert (again.run_id, again.is_new) == (first.run_id, False)
     assert stored_neighbors(db, "s", 6) is None
-    assert stored_neighbors(db, "t", 5) is None
+    with pytest.raises(SqlFunctionError, match="there is no space 't'"):
+        stored_neighbors(db, "t", 5)
     (more,) = neighbors(db, ["s"], k=11)
     assert more.is_new
     # Eleven are all the others that there are: no k asks for more.

@@ -36,8 +36,8 @@ def exact_neighbors(
 ) -> Neighbors:
     """Makes the first `n_exact` columns of a kNN graph exact.
 
-    indices: (n, k), self excluded, k >= n_exact, chosen by float32 distances. A k of n - 1 is
-    everything there is, and needs no proof.
+    indices: (n, k), self excluded, k >= n_exact, chosen by float32 distances, or by better ones of the
+    rows before they were rounded to float32. A k of n - 1 is everything there is, and needs no proof.
     """
     n, k = indices.shape
     found = np.ascontiguousarray(indices, dtype=np.int64)

@@ -39,6 +39,11 @@ def n_neighbors_for(n: int, min_samples: int) -> int:
     return min(n - 1, max(min_samples + SPARE_NEIGHBORS, _FEWEST_NEIGHBORS))
 
 
+def n_neighbors_needed(n: int, min_samples: int) -> int:
+    """How many it can do with, when they are there already: the tree is the same, and comes later."""
+    return min(n - 1, min_samples + 1)
+
+
 def spanning_tree(
     rows: NDArray[np.float32],
     neighbor_indices: NDArray[np.integer],
@@ -47,8 +52,8 @@ def spanning_tree(
 ) -> SpanningTree:
     """The minimum spanning tree of mutual reachability of n >= 2 points, (n, d) float32.
 
-    neighbor_indices: the exact kNN graph as far as float32 tells it, (n, n_neighbors_for(...)), self
-    excluded. min_samples does not count the point itself, as in the hdbscan library's code (its
+    neighbor_indices: the exact kNN graph as far as float32 tells it, (n, n_neighbors_for(...)) or fewer
+    columns, but n_neighbors_needed(...), self excluded. min_samples does not count the point itself, as in the hdbscan library's code (its
     documentation says otherwise; scikit-learn's does count it). poll is called between blocks of
     work and may raise.
     """
