@@ -28,7 +28,8 @@ from nearsql.udfs.search.faiss_index import (
 from nearsql.udfs.search.memory import shown_bytes
 from nearsql.udfs.spaces import Metric
 
-ReadPart = Callable[[int], Bytes]
+# Gives the bytes of a part, which are known to be so many.
+ReadPart = Callable[[int, int], Bytes]
 
 
 class DamagedIndex(SqlFunctionError):
@@ -70,6 +71,11 @@ class OpenHnsw:
         )
         _check_codes(storage.sq, form.width)
         _check_graph(index.hnsw, n)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return int(self._memory[0].nbytes)
 
     def candidates(
         self, queries: Vectors, c: int, effort: int, read_part: ReadPart | None = None
@@ -119,8 +125,8 @@ class OpenIvf:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the lists in memory take."""
-        return self._loaded.nbytes
+        """Bytes of memory, those of the lists that were read yet included."""
+        return int(self._memory[0].nbytes) + self._centroids.nbytes + self._loaded.nbytes
 
     def candidates(self, queries: Vectors, c: int, effort: int, read_part: ReadPart) -> Places:
         """As OpenHnsw.candidates; effort: lists probed. read_part gives the bytes of a part.
@@ -176,7 +182,7 @@ class OpenIvf:
         faiss = faiss_module()
         size = int(self._sizes[number])
         if size:
-            data = read_part(index_parts.LISTS + number)
+            data = read_part(index_parts.LISTS + number, int(self._list_bytes[number]))
             _check(data.size == self._list_bytes[number], f"list {number} has another length")
             places = data[: 8 * size].view("<i8").astype(np.int64)
             codes = np.ascontiguousarray(data[8 * size :])
