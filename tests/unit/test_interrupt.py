@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from nearsql.udfs import dbapi, interrupt
 from nearsql.udfs.interrupt import Poll
-from nearsql.udfs.search import neighbors
+from nearsql.udfs.search import neighbors, workers
 
 Fill = Callable[..., int]
 
@@ -118,3 +119,56 @@ def test_control_c_ends_the_search(
     finally:
         signal.signal(signal.SIGINT, before)
     assert calls() == 2
+
+
+WHILE_COMPUTING = (
+    *STATEMENTS,
+    "select count(*) from knn('s', 1, 3)",
+    "select count(*) from knn_batch('s', '[1, 2, 3, 4, 5, 6, 7]', 3)",
+)
+
+
+@pytest.mark.parametrize("sql", WHILE_COMPUTING)
+@pytest.mark.parametrize("how", ["time limit", "interrupt", "control-c"])
+def test_it_ends_while_faiss_is_still_computing(
+    db: dbapi.Connection, add_space: Fill, sql: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long one call of faiss takes: here it takes until the test says so."""
+    add_space("s", np.random.default_rng(0).standard_normal((100, 4)))
+    monkeypatch.setattr(workers, "MANY_NUMBERS", 0)
+    is_computing, may_end = threading.Event(), threading.Event()
+
+    def lasting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def lasts(*arguments: Any) -> Any:
+            is_computing.set()
+            assert may_end.wait(60)
+            return call(*arguments)
+
+        return lasts
+
+    for name in ("knn", "fvec_inner_products_ny", "fvec_L2sqr_ny"):
+        monkeypatch.setattr(faiss, name, lasting(getattr(faiss, name)))
+
+    def stop() -> None:
+        assert is_computing.wait(60)
+        if how == "interrupt":
+            db.interrupt()
+        elif how == "control-c":
+            signal.raise_signal(signal.SIGINT)
+
+    if how == "time limit":
+        db.set_progress_handler(is_computing.is_set, 1000)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    try:
+        with pytest.raises(KeyboardInterrupt if how == "control-c" else sqlite3.OperationalError):
+            db.execute(sql).fetchall()
+        assert not may_end.is_set()
+    finally:
+        may_end.set()
+        stopper.join()
+        signal.signal(signal.SIGINT, before)
+        db.set_progress_handler(None, 0)
+    monkeypatch.undo()
+    assert db.execute(STATEMENTS[0]).fetchone()[0] == 300  # the connection goes on

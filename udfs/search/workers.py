@@ -159,10 +159,11 @@ def in_order(
     # One more than there are threads: none runs out of work while the caller is busy with a result.
     unfinished = deque(islice(tasks, threads + 1))
     results: dict[int, Any] = {}
+    threads = min(threads, len(unfinished))
     try:
         for task in unfinished:
             todo.put(task)
-        for _ in range(min(threads, len(unfinished))):
+        for _ in range(threads):
             _hand_over(work, ended)
         while unfinished:
             place, _ = unfinished.popleft()
@@ -179,6 +180,9 @@ def in_order(
         is_over.set()
         for _ in range(threads):
             todo.put(None)
+    # All results are there: that the threads are idle again takes only a moment.
+    for _ in range(threads):
+        _wait(ended, poll)
 
 
 def _no_poll() -> None:
