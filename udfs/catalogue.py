@@ -29,6 +29,7 @@ Implementation = TypeVar("Implementation", bound=Callable[..., Any])
 # catalogue.
 MODULES = (
     "nearsql.udfs.knn_functions",
+    "nearsql.udfs.search_functions",
     "nearsql.udfs.loss_functions",
     "nearsql.udfs.vote_functions",
     "nearsql.udfs.clustering_functions",

@@ -130,7 +130,7 @@ class _Search:
         distances = np.full((len(queries), self.k), np.inf)
         exactly = np.zeros(len(queries), np.bool_)
         if self.space.metric != "l2":  # zeros are equally far from everything: the first by id
-            exactly = ~queries.any(axis=1)
+            exactly = ~np.any(queries, axis=1)
         left = np.flatnonzero(~exactly)
         # One more, since an item that is a query finds itself.
         c, effort = self.wanted + 1, self.effort

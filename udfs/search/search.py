@@ -26,10 +26,14 @@ ENGINES = ("exact", "hnsw", "ivf", "vec0")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Who answers. index: None for the exact search. reason: a sentence without its full stop."""
+    """Who answers, and why, in words. index: None for the exact search.
+
+    is_refused: nobody answers, although there is an index; reason is then the error.
+    """
 
     index: IndexRow | None
     reason: str
+    is_refused: bool = False
 
     @property
     def engine(self) -> str:
@@ -60,8 +64,7 @@ def plan(
 ) -> Plan:
     """Who answers a search for k neighbours. Changes nothing, and opens no index.
 
-    Raises SqlFunctionError for an engine that the space has no index of, and for an index that finds
-    less of the true neighbours than it must.
+    Raises SqlFunctionError for an engine that the space has no index of.
     """
     if engine is not None and engine not in ENGINES:
         raise SqlFunctionError(f"engine must be one of {', '.join(ENGINES)}, not {shown(engine)}")
@@ -90,7 +93,8 @@ def plan(
         return Plan(
             None, f"recall of the {index.engine} index was measured up to k = {index.largest_k}"
         )
-    _refuse_low_recall(space, index, k)
+    if index.how(k).recall < index.min_recall:
+        return Plan(index, _low_recall(space, index, k), is_refused=True)
     if engine is not None:
         return Plan(index, f"engine = '{engine}' was asked for")
     if index.engine == "vec0":
@@ -111,19 +115,21 @@ def nearest(
 ) -> tuple[Ids, Distances]:
     """The k nearest items of each query by the engine that was chosen, as `exact_nearest` gives them.
 
-    The connection must be held on the snapshot of which `space` is.
+    The connection must be held on the snapshot of which `space` is. Raises SqlFunctionError for an index
+    that is refused, or that cannot be used.
     """
+    if chosen.is_refused:
+        raise SqlFunctionError(chosen.reason)
     if chosen.index is None:
         return exact_nearest(db, space, queries, k, subset=subset, exclude=exclude, poll=poll)
     return index_nearest(db, space, chosen.index, queries, k, exclude, poll)
 
 
-def _refuse_low_recall(space: Space, index: IndexRow, k: int) -> None:
+def _low_recall(space: Space, index: IndexRow, k: int) -> str:
     how = index.how(k)
-    if how.recall < index.min_recall:
-        raise SqlFunctionError(
-            f"the {index.engine} index of space '{space.name}' finds {how.recall:.1%} of the nearest "
-            f"{how.k} neighbours, less than the {index.min_recall:.1%} that it must: ask with exact = 1, "
-            f"build it anew with a higher --recall or a lower --min-recall, or drop it (`nearsql index "
-            f"FILE {space.name} --drop`)"
-        )
+    return (
+        f"the {index.engine} index of space '{space.name}' finds {how.recall:.1%} of the nearest {how.k} "
+        f"neighbours, less than the {index.min_recall:.1%} that it must: ask with exact = 1, build it "
+        f"anew with a higher --recall or a lower --min-recall, or drop it (`nearsql index FILE "
+        f"{space.name} --drop`)"
+    )
