@@ -7,15 +7,17 @@ The rows are those of the SQL function `knn_graph`, from the computation under i
 the function itself would hold a snapshot of the file while the rows are written, which fails as soon as
 another process writes.)
 
-A block of items is computed with no transaction open, then written in a short one, which checks that the
+Blocks of items are computed with no transaction open, then written in a short one, which checks that the
 space is still the one that the run has pinned. A run that is stopped goes on where it was; only one whose
-status is `finished` has the whole graph.
+status is `finished` has the whole graph. A space that does not fit in memory is read from the file as
+often as it takes.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,19 +28,27 @@ from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
 from nearsql.pipeline.runs import RowHash, Run, RunInput, immediate, run, space_input
 from nearsql.udfs import dbapi
+from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.search.exact_search import exact_graph_blocks
 from nearsql.udfs.search.matrix import Matrix, load_matrix
-from nearsql.udfs.search.neighbors import QUERY_BLOCK, graph_blocks, nearest
+from nearsql.udfs.search.memory import TooLarge
+from nearsql.udfs.search.neighbors import QUERY_BLOCK, nearest
 from nearsql.udfs.search.stored_graph import graph_run
-from nearsql.udfs.spaces import find_space
+from nearsql.udfs.search.stored_vectors import rows_of_space
+from nearsql.udfs.spaces import Space, find_space
 
 KIND = "neighbors"
 # What the result depends on, besides what every run's does.
 PACKAGES = ("faiss-cpu",)
 
 _ROWS_A_STATEMENT = 500
+# Blocks are written together until they have so many rows, or so much time was spent on them: each write
+# touches most pages of the index over neighbours, and what is not written is lost with the process.
+_ROWS_A_WRITE = 500_000
+_SECONDS_A_WRITE = 20.0
 # For the forecast: a row with its places in two indexes, and how many are written in a second.
-_BYTES_A_ROW = 52
-_ROWS_A_SECOND = 120_000
+_BYTES_A_ROW = 62
+_ROWS_A_SECOND = 100_000
 _SAMPLE = 256  # queries timed for the forecast
 # Rows removed in one transaction.
 _ROWS_REMOVED = 20_000
@@ -121,10 +131,10 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
         raise CannotReplay(
             f"run {recorded.id} found neighbours by {recorded.parameters.get('method')!r}, not 'exact'"
         )
-    matrix = load_matrix(db.apsw, find_space(db.apsw, space_read_by(db, recorded)))
+    space = find_space(db.apsw, space_read_by(db, recorded))
     digest = RowHash()
-    for block in _blocks(matrix, recorded.parameters["k"]):
-        _hash(digest, block)
+    for block in exact_graph_blocks(db.apsw, space, recorded.parameters["k"]):
+        _hash(digest, _Block(*block))
     return digest.hexdigest()
 
 
@@ -147,10 +157,11 @@ def _store(db: dbapi.Connection, source: RunInput, k: int, quiet: bool) -> Neigh
         "generation": source.generation,
         "generation_token": source.generation_token,
     }
-    matrix = load_matrix(db.apsw, find_space(db.apsw, source.name))
-    refuse_if_changed(db, source)  # so the matrix is of the vectors that were pinned
+    space = find_space(db.apsw, source.name)
+    matrix = _in_memory(db, space)
+    refuse_if_changed(db, source)
     if not quiet:
-        _forecast(matrix, k)
+        _forecast(space, source.rows or 0, k, matrix)
     with run(
         db, KIND, parameters=parameters, inputs=[source], packages=PACKAGES, resume=True
     ) as current:
@@ -160,44 +171,68 @@ def _store(db: dbapi.Connection, source: RunInput, k: int, quiet: bool) -> Neigh
             if not quiet:
                 say(f"removed the rows of run {stopped}, which had stopped on the way")
         try:
-            current.result_sha256 = _fill(current, source, matrix, k, quiet)
-        except UserError as changed:
+            current.result_sha256 = _fill(current, source, space, k, quiet)
+        except (UserError, SqlFunctionError) as error:
+            if not _has_changed(db, source):
+                raise
             _remove_rows(db, current.id)
             raise UserError(
                 f"the vectors of space '{source.name}' changed during this run, so that its "
                 "neighbours would not be theirs: the rows written so far are removed, run it again"
-            ) from changed
+            ) from error
     return NeighborsResult(source.name, current.id, True, dict(current.counts))
 
 
-def _forecast(matrix: Matrix, k: int) -> None:
+def _has_changed(db: dbapi.Connection, source: RunInput) -> bool:
+    try:
+        refuse_if_changed(db, source)
+    except UserError:
+        return True
+    return False
+
+
+def _in_memory(db: dbapi.Connection, space: Space) -> Matrix | TooLarge:
+    """The vectors of the space, or why there is no room for them."""
+    try:
+        return load_matrix(db.apsw, space)
+    except TooLarge as error:
+        return error
+
+
+def _forecast(space: Space, n: int, k: int, matrix: Matrix | TooLarge) -> None:
     """Says how many rows it will be, and by a sample of the items how long it will take."""
-    n = len(matrix.ids)
-    n_rows = n * _width(matrix, k)
+    n_rows = n * _width(n, k)
+    rows = f"{space.name}: {n:,} items, {n_rows:,} rows, about"
+    size = size_in_words(n_rows * _BYTES_A_ROW)
+    if isinstance(matrix, TooLarge):
+        say(
+            f"{rows} {size} in the file. The vectors are read from the file over and over, which takes "
+            f"longer: {matrix}"
+        )
+        return
     sample = np.linspace(0, n - 1, min(n, _SAMPLE)).astype(np.int64)
     nearest(matrix, matrix.vectors[:1], k)  # what the first search alone has to prepare
     start = time.perf_counter()
     nearest(matrix, matrix.vectors[sample], k, exclude=matrix.ids[sample])
     seconds = (time.perf_counter() - start) * n / len(sample) + n_rows / _ROWS_A_SECOND
-    say(
-        f"{matrix.space.name}: {n:,} items, {n_rows:,} rows, about"
-        f" {size_in_words(n_rows * _BYTES_A_ROW)} in the file and {duration_in_words(seconds)}"
-    )
+    say(f"{rows} {size} in the file and {duration_in_words(seconds)}")
 
 
-def _fill(current: Run, source: RunInput, matrix: Matrix, k: int, quiet: bool) -> str:
+def _fill(current: Run, source: RunInput, space: Space, k: int, quiet: bool) -> str:
     """Writes what is not yet written of the run's graph; gives the SHA-256 of all of it.
 
-    Raises UserError, out of refuse_if_changed alone, when the space is no longer what was pinned.
+    Raises UserError, or in the middle of a block SqlFunctionError, when the space is no longer what was
+    pinned.
     """
-    db, n = current.db, len(matrix.ids)
+    db, n = current.db, source.rows or 0
+    width = _width(n, k)
     done, digest = 0, RowHash()
     with progress(f"items of {source.name}", n, quiet=quiet) as bar:
         if current.is_resumed:
             with current.timed("read"):
-                done, digest = _already(db, current.id, matrix, k)
+                done, digest = _already(db, current.id, space, n, width)
             bar.advance(done)
-        blocks = _blocks(matrix, k, first=done)
+        blocks = _gathered(exact_graph_blocks(db.apsw, space, k, first=done), bar.advance)
         while True:
             with current.timed("compute"):
                 block = next(blocks, None)
@@ -206,23 +241,37 @@ def _fill(current: Run, source: RunInput, matrix: Matrix, k: int, quiet: bool) -
             with current.timed("write"):
                 _write(db, current.id, source, block)
             _hash(digest, block)
-            bar.advance(len(block.items))
-    current.counts |= {"items": n, "neighbors": n * _width(matrix, k)}
+    refuse_if_changed(db, source)  # when there was nothing left to write
+    current.counts |= {"items": n, "neighbors": n * width}
     if done:
         current.counts["already"] = done
     return digest.hexdigest()
 
 
-def _width(matrix: Matrix, k: int) -> int:
-    """How many neighbours each item has; there are two items or more."""
-    return min(k, len(matrix.ids) - 1)
+def _width(n: int, k: int) -> int:
+    """How many neighbours each of n items, two or more, has."""
+    return min(k, n - 1)
 
 
-def _blocks(matrix: Matrix, k: int, first: int = 0) -> Iterator[_Block]:
-    """The graph from the item at place `first`, a multiple of QUERY_BLOCK."""
-    for start, places, distances in graph_blocks(matrix, k, first=first):
-        items = matrix.ids[start : start + len(places)]
-        yield _Block(items, matrix.ids[places], distances)
+def _gathered(
+    blocks: Iterator[tuple[Any, Any, Any]], advance: Callable[[int], None]
+) -> Iterator[_Block]:
+    """Blocks that are worth a transaction each. advance is told of the items as they are computed."""
+    start = time.monotonic()
+    gathered: list[tuple[Any, Any, Any]] = []
+    for block in blocks:
+        gathered.append(block)
+        advance(len(block[0]))
+        n_rows = sum(neighbors.size for _, neighbors, _ in gathered)
+        if n_rows >= _ROWS_A_WRITE or time.monotonic() - start >= _SECONDS_A_WRITE:
+            yield _joined(gathered)
+            start, gathered = time.monotonic(), []
+    if gathered:
+        yield _joined(gathered)
+
+
+def _joined(blocks: list[tuple[Any, Any, Any]]) -> _Block:
+    return _Block(*(np.concatenate(arrays) for arrays in zip(*blocks, strict=True)))
 
 
 def _hash(digest: RowHash, block: _Block) -> None:
@@ -237,23 +286,25 @@ def _hash(digest: RowHash, block: _Block) -> None:
         digest.add((item, ids.tobytes(), distances.tobytes()))
 
 
-def _already(db: dbapi.Connection, run_id: int, matrix: Matrix, k: int) -> tuple[int, RowHash]:
+def _already(
+    db: dbapi.Connection, run_id: int, space: Space, n: int, width: int
+) -> tuple[int, RowHash]:
     """How many items a stopped run has written, in whole blocks, and the hash of their rows.
 
     Should some be missing, or too many (somebody changed them), all are removed: it starts anew.
     """
     (n_rows,) = db.execute("select count(*) from neighbors where run_id = ?", (run_id,)).fetchone()
-    done, odd = divmod(n_rows, _width(matrix, k))
-    is_whole = not odd and (done == len(matrix.ids) or done % QUERY_BLOCK == 0)
+    done, odd = divmod(n_rows, width)
+    is_whole = not odd and (done == n or done % QUERY_BLOCK == 0)
+    ids, _ = rows_of_space(db.apsw, space, limit=done if is_whole else 0)
     digest = RowHash()
-    for start in range(0, done if is_whole else 0, QUERY_BLOCK):
-        items = matrix.ids[start : min(start + QUERY_BLOCK, done)]
-        block = _stored_block(db, run_id, items, _width(matrix, k))
+    for start in range(0, len(ids), QUERY_BLOCK):
+        block = _stored_block(db, run_id, ids[start : start + QUERY_BLOCK], width)
         if block is None:
             is_whole = False
             break
         _hash(digest, block)
-    if not is_whole:
+    if not is_whole or len(ids) < done:
         _remove_rows(db, run_id)
         return 0, RowHash()
     return done, digest
@@ -279,20 +330,20 @@ def _stored_block(
 
 def _write(db: dbapi.Connection, run_id: int, source: RunInput, block: _Block) -> None:
     """Writes a block in one transaction, in which the space is still what it was when the run began."""
-    items, width = block.items.tolist(), block.neighbors.shape[1]
-    rows = list(
-        zip(
-            np.repeat(block.items, width).tolist(),
-            list(range(1, width + 1)) * len(items),
-            block.neighbors.ravel().tolist(),
-            block.distances.ravel().tolist(),
-            strict=True,
-        )
+    width = block.neighbors.shape[1]
+    # By neighbour, so that the index over neighbours is gone through once, and not at random.
+    order = np.argsort(block.neighbors, axis=None, kind="stable")
+    columns = (
+        np.repeat(block.items, width)[order],
+        order % width + 1,  # the rank
+        block.neighbors.ravel()[order],
+        block.distances.ravel()[order],
     )
     with immediate(db):
         refuse_if_changed(db, source)
-        for start in range(0, len(rows), _ROWS_A_STATEMENT):
-            batch = rows[start : start + _ROWS_A_STATEMENT]
+        for start in range(0, len(order), _ROWS_A_STATEMENT):
+            some = slice(start, start + _ROWS_A_STATEMENT)
+            batch = list(zip(*(column[some].tolist() for column in columns), strict=True))
             values = ", ".join(["(?, ?, ?, ?, ?)"] * len(batch))
             db.execute(
                 "insert into neighbors (run_id, item_id, rank, neighbor_id, distance) values "

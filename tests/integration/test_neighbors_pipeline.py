@@ -1,6 +1,7 @@
 """`nearsql neighbors`: the stored graph equals knn_graph, whole or not at all."""
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from nearsql.pipeline.neighbors import neighbors, stored_neighbors
 from nearsql.pipeline.replay import CannotReplay, replay
 from nearsql.udfs import connection, dbapi
 from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.search import exact_search, memory
 from nearsql.udfs.search import neighbors as search
 
 Fill = Callable[..., int]
@@ -36,6 +38,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of eight items, so that few items are several transactions."""
     monkeypatch.setattr(search, "QUERY_BLOCK", 8)
     monkeypatch.setattr(module, "QUERY_BLOCK", 8)
+    monkeypatch.setattr(exact_search, "QUERY_BLOCK", 8)
+    monkeypatch.setattr(module, "_ROWS_A_WRITE", 1)
 
 
 def points(n: int, seed: int = 0, d: int = 3) -> np.ndarray:
@@ -309,6 +313,88 @@ def test_a_change_before_the_vectors_are_read_is_seen_with_nothing_left_to_write
     assert stored(db, 2) == db.execute(GRAPH, ("s", 4)).fetchall()
 
 
+def test_blocks_are_written_together_until_they_are_many(
+    db: dbapi.Connection, add_space: Fill, monkeypatch: pytest.MonkeyPatch, small_blocks: None
+) -> None:
+    add_space("s", points(66))
+    monkeypatch.setattr(module, "_ROWS_A_WRITE", 70)  # three blocks of 32 rows
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, 2, ctrl_c)
+        neighbors(db, ["s"], k=4)
+    assert len(stored(db, 1)) == 2 * 3 * 32
+    monkeypatch.setattr(module, "_ROWS_A_WRITE", 10**6)
+    monkeypatch.setattr(module, "_SECONDS_A_WRITE", 0.0)  # as when a block takes long
+    written = []
+    stop_after(monkeypatch, 1, lambda: written.append(len(stored(db, 1))))
+    (result,) = neighbors(db, ["s"], k=4)
+    assert written == [7 * 32]
+    assert result.counts["already"] == 48
+    assert stored(db, 1) == db.execute(GRAPH, ("s", 4)).fetchall()
+    assert replay(db, 1).is_same
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch, small_blocks: None) -> None:
+    """Room for a few of the 300 items that the space then has."""
+    monkeypatch.setenv("NEARSQL_MEMORY", "6000B")
+
+
+def test_a_space_that_does_not_fit_in_memory(
+    db: dbapi.Connection,
+    add_space: Fill,
+    monkeypatch: pytest.MonkeyPatch,
+    little_memory: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add_space("s", points(300))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, 5, ctrl_c)
+        neighbors(db, ["s"], k=4)
+    assert len(stored(db, 1)) == 5 * 32
+    (result,) = neighbors(db, ["s"], k=4, quiet=False)
+    assert re.search(
+        r"s: 300 items, 1,200 rows, about .* in the file\. The vectors are read from the file over and over,"
+        r" which takes longer: space 's' needs .* more than the .* set the environment variable",
+        capsys.readouterr().err,
+    )
+    assert (result.run_id, result.counts["already"]) == (1, 40)
+    assert replay(db, 1).is_same
+    monkeypatch.delenv("NEARSQL_MEMORY")
+    assert stored(db, 1) == db.execute(GRAPH, ("s", 4)).fetchall()
+    assert replay(db, 1).is_same
+
+
+def test_a_space_that_does_not_fit_changes_meanwhile(
+    db: dbapi.Connection, add_space: Fill, monkeypatch: pytest.MonkeyPatch, little_memory: None
+) -> None:
+    """Seen when its next part is read, before anything is written."""
+    add_space("s", points(300))
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3, lambda: change(db))
+        with pytest.raises(UserError, match=r"space 's' changed during this run.* are removed"):
+            neighbors(db, ["s"], k=4)
+    assert status(db, 1) == "failed"
+    assert db.execute("select count(*) from neighbors").fetchone() == (0,)
+
+
+def test_too_little_memory_for_anything_is_said_and_keeps_what_was_written(
+    db: dbapi.Connection, add_space: Fill, monkeypatch: pytest.MonkeyPatch, small_blocks: None
+) -> None:
+    add_space("s", points(300))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, 5, ctrl_c)
+        neighbors(db, ["s"], k=4)
+    # Forgets the matrix, and leaves no room for even some of it.
+    monkeypatch.setattr(memory, "residents", memory.Residents())
+    with monkeypatch.context() as patched:
+        patched.setenv("NEARSQL_MEMORY", "100B")
+        with pytest.raises(SqlFunctionError, match="NEARSQL_MEMORY"):
+            neighbors(db, ["s"], k=4)
+    assert len(stored(db, 1)) == 5 * 32
+    (result,) = neighbors(db, ["s"], k=4)
+    assert (result.run_id, result.counts["already"]) == (1, 40)
+
+
 def test_others_write_while_it_computes(
     db: dbapi.Connection,
     add_space: Fill,
@@ -317,7 +403,7 @@ def test_others_write_while_it_computes(
     small_blocks: None,
 ) -> None:
     add_space("s", points(50))
-    blocks = module.graph_blocks
+    blocks = module.exact_graph_blocks
 
     def beside(*args: Any, **options: Any) -> Any:
         for number, block in enumerate(blocks(*args, **options)):
@@ -328,7 +414,7 @@ def test_others_write_while_it_computes(
             other.close()
             yield block
 
-    monkeypatch.setattr(module, "graph_blocks", beside)
+    monkeypatch.setattr(module, "exact_graph_blocks", beside)
     (result,) = neighbors(db, ["s"], k=4)
     assert len(stored(db, result.run_id)) == 200
 
@@ -339,6 +425,7 @@ from nearsql.pipeline import neighbors as module
 from nearsql.udfs import connection
 from nearsql.udfs.search import neighbors as search
 search.QUERY_BLOCK = module.QUERY_BLOCK = 8
+module._ROWS_A_WRITE = 1
 write = module._write
 def slowly(*args):
     write(*args)
@@ -392,7 +479,7 @@ def test_command(db: dbapi.Connection, add_space: Fill, database: Path) -> None:
     arguments = ["neighbors", str(database), "s", "-k", "6"]
     outcome = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert outcome.exit_code == 0
-    assert "s: 40 items, 240 rows, about 12.5 kB in the file and 0 seconds" in outcome.output
+    assert "s: 40 items, 240 rows, about 14.9 kB in the file and 0 seconds" in outcome.output
     assert "run 1: s\n  items      40\n  neighbors  240\n" in outcome.output
     query = (
         "select rank, neighbor_id, distance from neighbors where run_id = 1 and item_id = 11"
