@@ -51,13 +51,15 @@ Row = tuple[int, int | None, float, float | None, float | None, float | None]
 class ClusterResult:
     """How a space's clustering went; run_id is None when it was skipped, for the reason given.
 
-    counts: total and sampled items, clusters, noise, noise_share.
+    counts: total and sampled items, clusters, noise, noise_share. graph_run: whose stored neighbours were
+    read, None when they were computed.
     """
 
     space: str
     run_id: int | None
     counts: dict[str, int | float] = field(default_factory=dict)
     skipped: str | None = None
+    graph_run: int | None = None
 
 
 def cluster_spaces(
@@ -185,7 +187,9 @@ def _cluster(
             "noise_share": round(noise / len(rows), 4),
         }
         current.result_sha256 = hash_rows(rows)
-    return ClusterResult(space, current.id, dict(current.counts))
+    return ClusterResult(
+        space, current.id, dict(current.counts), graph_run=max(graphs, default=None)
+    )
 
 
 def _clusters(matrix: Matrix, rows: list[Row]) -> list[tuple[int, int, bytes, int, float | None]]:

@@ -38,7 +38,8 @@ Row = tuple[int, float, float, bytes]
 class ProjectResult:
     """How a projection went. made_space: the name of the new space, when there are over 2 components.
 
-    parameters: the effective ones, which on few items may be less than those asked for.
+    parameters: the effective ones, which on few items may be less than those asked for. graph_run: whose
+    stored neighbours were read, None when they were computed.
     """
 
     run_id: int
@@ -46,6 +47,7 @@ class ProjectResult:
     made_space: str | None
     parameters: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int | float] = field(default_factory=dict)
+    graph_run: int | None = None
 
 
 def project_space(
@@ -101,7 +103,9 @@ def project_space(
                 _write_space(db, current.id, made, n_components, model_id, rows)
         current.counts["items"] = len(rows)
         current.result_sha256 = hash_rows(rows)
-    return ProjectResult(current.id, space, made, parameters, dict(current.counts))
+    return ProjectResult(
+        current.id, space, made, parameters, dict(current.counts), max(graphs, default=None)
+    )
 
 
 def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:

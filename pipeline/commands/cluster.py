@@ -95,14 +95,14 @@ def command(file: str, spaces: tuple[str, ...], **options: Any) -> None:
     for result in made:
         counts = result.counts
         share = f"{100 * counts['noise_share']:.1f}% of what was clustered"
+        facts: dict[str, Any] = {"items": counts["total"], "sampled": counts["sampled"]}
+        if result.graph_run is not None:
+            facts["neighbours"] = f"stored by run {result.graph_run}"
+        facts["clusters"] = counts["clusters"]
+        facts["noise"] = f"{counts['noise']:,}, {share}"
         summary(
             f"run {result.run_id}: {result.space}",
-            {
-                "items": counts["total"],
-                "sampled": counts["sampled"],
-                "clusters": counts["clusters"],
-                "noise": f"{counts['noise']:,}, {share}",
-            },
+            facts,
             next_step=_next_step(
                 file, result.run_id, int(counts["clusters"]), options, [result.space]
             )

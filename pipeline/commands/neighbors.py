@@ -25,6 +25,10 @@ def command(file: str, spaces: tuple[str, ...], k: int) -> None:
     neighbors. Every space is a run of its own. While its vectors stay as they are, there is nothing to do
     a second time, nor for a smaller k. Stopped, it goes on where it was.
 
+    `nearsql cluster` and `nearsql project` read them, where there are enough, instead of searching
+    again: more than --min-samples, --n-neighbors less 1, or 3 times --perplexity. Their results are the
+    same, and come sooner.
+
     \b
       nearsql neighbors photos.db birds/pixels
       nearsql neighbors photos.db birds/pixels clip:ViT-B-32 -k 100

@@ -60,6 +60,8 @@ def command(file: str, space: str, **options: Any) -> None:
         result = project_space(db, space, **options)
     facts: dict[str, Any] = {"items": result.counts["items"]}
     facts |= {name: value for name, value in result.parameters.items() if name != "space"}
+    if result.graph_run is not None:
+        facts["neighbours"] = f"stored by run {result.graph_run}"
     if result.made_space is not None:
         facts["new space"] = result.made_space
         next_step = command_line("nearsql", "cluster", file, result.made_space)

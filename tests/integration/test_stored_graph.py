@@ -1,15 +1,19 @@
 """A stored neighbour graph is read instead of computed, and nothing but the time differs."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nearsql.pipeline import cluster as cluster_module
 from nearsql.pipeline import neighbors as neighbors_module
+from nearsql.pipeline.cli import cli
 from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.pipeline.neighbors import neighbors, stored_neighbors
 from nearsql.pipeline.project import project_space
@@ -206,6 +210,23 @@ def test_runs_name_the_graph_they_read_and_replay_without_it(
     for run in made[1]:
         assert replay(db, run).is_same
         assert db.execute(RUNS_READ, (run,)).fetchall() == [(None, f"neighbors {graph.run_id}")]
+
+
+def test_the_commands_say_whose_neighbours_they_read(
+    db: dbapi.Connection, add_space: Fill, database: Path
+) -> None:
+    add_space("s", blobs())
+    commands = [
+        ["cluster", str(database), "s"],
+        ["project", str(database), "s", "--method", "tsne", "--perplexity", "8"],
+    ]
+    for command in commands:
+        outcome = CliRunner().invoke(cli, command, catch_exceptions=False)
+        assert "neighbours" not in outcome.output
+    neighbors(db, ["s"], k=30)
+    for command in commands:
+        outcome = CliRunner().invoke(cli, command, catch_exceptions=False)
+        assert re.search(r"^  neighbours +stored by run 3$", outcome.output, re.MULTILINE)
 
 
 def test_a_graph_that_is_deleted_meanwhile_is_still_named(
