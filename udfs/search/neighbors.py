@@ -37,9 +37,9 @@ _FEW_QUERIES = 3
 _OPERATIONS = 4e10
 # Multiplications of matrices that take as long as reading one number from memory.
 _PER_NUMBER = 16
-# Numbers that one thread scans at a time: a millisecond, so that a thread whose core is also wanted by
+# Numbers that one thread scans at a time: two milliseconds, so that a thread whose core is also wanted by
 # others does not hold up the rest.
-_SCANNED = 1 << 22
+_SCANNED = 1 << 23
 # Bytes of rows that are scaled or gathered at a time.
 _SCRATCH = 1 << 26
 
