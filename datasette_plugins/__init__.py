@@ -69,6 +69,19 @@ def register_routes() -> list[tuple[str, Any]]:
     ]
 
 
+@hookimpl(optionalhook=True)
+def get_metadata(datasette: Any) -> dict[str, Any]:
+    """Hides the tables of vec0 indexes from the lists of Datasette 0.65: all that begin with this name.
+
+    Datasette 1.0 has no such hook, and hides every table that begins with an underscore.
+    """
+    return {
+        "databases": {
+            name: {"tables": {"_nearsql_vec0_": {"hidden": True}}} for name in datasette.databases
+        }
+    }
+
+
 @hookimpl
 def menu_links(datasette: Any, actor: dict[str, Any] | None) -> Any:
     """One entry a nearsql database that the visitor may query."""
