@@ -52,21 +52,21 @@ class Changes:
 
     def touch(self, items: Ids) -> NDArray[np.bool_]:
         """Whether each of the items is one of them."""
-        if not len(self.items):
-            return np.zeros(items.shape, np.bool_)
         places = np.minimum(np.searchsorted(self.items, items), len(self.items) - 1)
         return cast(Any, self.items[places] == items)
 
 
 def changes_of(
     db: apsw.Connection, space: Space, row: IndexRow, poll: Callable[[], None]
-) -> Changes:
-    """What changed between the index and the space as it is given. Reads what is not in memory yet.
+) -> Changes | None:
+    """What changed between the index and the space as it is given, None if nothing did.
+
+    Reads what is not in memory yet.
 
     Raises SqlFunctionError when the log of changes does not tell.
     """
     if (space.generation, space.generation_token) == (row.generation, row.generation_token):
-        return Changes(np.empty(0, np.int64), 0, _no_rows(space), space)
+        return None
 
     def load(find_older: Older, reserve: Reserve) -> tuple[Any, Changes]:
         older: Changes | None = find_older()

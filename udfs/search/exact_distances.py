@@ -46,11 +46,37 @@ def exact_distances(
             terms.sum(axis=2, out=out[i : i + per_query, j : j + per_row])
 
     in_threads(compute, range(0, m, per_query), m * c * dimensions)
+    return _from_sums(out, metric, row_squares, query_squares[:, None])
+
+
+def exact_distances_to_rows(
+    rows: NDArray[np.float32],
+    query: NDArray[np.float32],
+    metric: Metric,
+    row_squares: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """The distance of one query (d,) to a few rows (c, d), (c,) float64: as `exact_distances`, in fewer steps.
+
+    row_squares (c,): for cosine.
+    """
+    exact = query.astype(np.float64)
     if metric == "l2":
-        return cast(Any, np.sqrt(out, out=out))
+        terms = rows - exact
+        np.multiply(terms, terms, out=terms)
+        return cast(Any, np.sqrt(terms.sum(axis=1)))
+    sums = (rows * exact).sum(axis=1)
+    return _from_sums(sums, metric, row_squares, (exact * exact).sum())
+
+
+def _from_sums(
+    sums: NDArray[np.float64], metric: Metric, row_squares: Any, query_squares: Any
+) -> NDArray[np.float64]:
+    """The distances by the sums of squared differences, or of products, which are written over."""
+    if metric == "l2":
+        return cast(Any, np.sqrt(sums, out=sums))
     if metric == "ip":
-        return np.negative(out, out=out) + 0.0  # no -0.0
-    size = np.sqrt(row_squares * query_squares[:, None])
-    cosines = np.zeros_like(out)
-    np.divide(out, size, out=cosines, where=size > 0)
+        return np.negative(sums, out=sums) + 0.0  # no -0.0
+    size = np.sqrt(row_squares * query_squares)
+    cosines = np.zeros_like(sums)
+    np.divide(sums, size, out=cosines, where=size > 0)
     return cast(Any, np.clip(1 - cosines, 0.0, 2.0))

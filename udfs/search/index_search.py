@@ -8,7 +8,7 @@ recall recorded with the index says.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import apsw
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nearsql.udfs.search import stored_vectors, vec0_index
 from nearsql.udfs.search.changes import Changes, changes_of
-from nearsql.udfs.search.exact_distances import exact_distances
+from nearsql.udfs.search.exact_distances import exact_distances, exact_distances_to_rows
 from nearsql.udfs.search.exact_search import exact_nearest
 from nearsql.udfs.search.indexes import (
     IndexRow,
@@ -57,25 +57,18 @@ def index_nearest(
     same neighbours alone and among others. Raises SqlFunctionError for an index that cannot be used.
     """
     changes = changes_of(db, space, row, poll)
-    source = (
-        _Vec0Source(db, space, row, poll)
-        if row.engine == "vec0"
-        else _FaissSource(db, space, row, poll)
-    )
-    items = np.array([-1 if item is None else item for item in exclude], np.int64)
-    is_item = np.array([item is not None for item in exclude], np.bool_)
-    search = _Search(db, space, row, source, changes, k, poll)
-    ids = np.empty((len(queries), k), np.int64)
-    distances = np.empty((len(queries), k), np.float64)
     try:
-        for start in range(0, len(queries), _QUERY_BLOCK):
-            part = slice(start, start + _QUERY_BLOCK)
-            ids[part], distances[part] = search.block(queries[part], items[part], is_item[part])
-            poll()
+        if row.engine == "vec0":
+            source: _Source = _Vec0Source(db, space, row, poll)
+        else:
+            source = faiss_source = _FaissSource(db, space, row, poll)
+            if changes is None and len(queries) == 1:
+                found = faiss_source.nearest_of_one(queries, k, exclude[0])
+                if found is not None:
+                    return found
+        return _Search(db, space, row, source, changes, k, poll).nearest(queries, exclude)
     except DamagedIndex as error:
         raise damaged(row.engine, space, str(error)) from error
-    width = int((distances < np.inf).sum(axis=1).max(initial=0))
-    return ids[:, :width], distances[:, :width]
 
 
 class _Source(Protocol):
@@ -92,7 +85,7 @@ class _Source(Protocol):
     def items(self, places: Ids) -> Ids:
         """The item ids of places."""
 
-    def unchanged(self, changes: Changes) -> int:
+    def unchanged(self, changes: Changes | None) -> int:
         """How many of its items are as they were when it was built."""
 
     def has(self, item: int) -> bool:
@@ -111,7 +104,7 @@ class _Search:
         space: Space,
         row: IndexRow,
         source: _Source,
-        changes: Changes,
+        changes: Changes | None,
         k: int,
         poll: Callable[[], None],
     ) -> None:
@@ -122,7 +115,20 @@ class _Search:
         self.wanted = how.candidates * k
         self.unchanged = source.unchanged(changes)
 
-    def block(
+    def nearest(self, queries: Vectors, exclude: Sequence[int | None]) -> tuple[Ids, Distances]:
+        """As `index_nearest`."""
+        items = np.array([-1 if item is None else item for item in exclude], np.int64)
+        is_item = np.array([item is not None for item in exclude], np.bool_)
+        ids = np.empty((len(queries), self.k), np.int64)
+        distances = np.empty((len(queries), self.k), np.float64)
+        for start in range(0, len(queries), _QUERY_BLOCK):
+            part = slice(start, start + _QUERY_BLOCK)
+            ids[part], distances[part] = self._block(queries[part], items[part], is_item[part])
+            self.poll()
+        width = int((distances < np.inf).sum(axis=1).max(initial=0))
+        return ids[:, :width], distances[:, :width]
+
+    def _block(
         self, queries: Vectors, items: Ids, is_item: NDArray[np.bool_]
     ) -> tuple[Ids, Distances]:
         """The k nearest of each query, (m, k), padded with -1 at inf."""
@@ -156,17 +162,18 @@ class _Search:
         kept = places >= 0
         found = self.source.items(places)
         kept &= (found != items[:, None]) | ~is_item[:, None]
-        return cast(Any, kept & ~self.changes.touch(found))
+        if self.changes is not None:
+            kept &= ~self.changes.touch(found)
+        return kept
 
     def _possible(self, items: Ids, is_item: NDArray[np.bool_]) -> Ids:
         """How many candidates each query must have kept."""
         if self.unchanged > self.wanted:
             return np.full(len(items), self.wanted)
-        itself = [
-            there and self.source.has(item) and not bool(self.changes.touch(np.array([item]))[0])
-            for item, there in zip(items.tolist(), is_item.tolist(), strict=True)
-        ]
-        return np.minimum(self.wanted, self.unchanged - np.array(itself, np.int64))
+        itself = is_item & np.array([self.source.has(item) for item in items.tolist()])
+        if self.changes is not None:
+            itself &= ~self.changes.touch(items)
+        return np.minimum(self.wanted, self.unchanged - itself)
 
     def _nearest(
         self, queries: Vectors, places: Ids, kept: NDArray[np.bool_]
@@ -205,7 +212,7 @@ class _Search:
         distances: Distances,
     ) -> None:
         """Adds the nearest of what changed to what was found."""
-        if not len(self.changes.items):
+        if self.changes is None:
             return
         exclude = [
             item if there else None
@@ -258,6 +265,11 @@ class _FaissSource:
         self.db, self.space, self.row, self.poll = db, space, row, poll
         self.opened: OpenedIndex = opened_index(db, space, row, poll)
         self.matrix = resident_matrix(db, space)
+        # Then each item has the same place in both.
+        self.is_matrix_aligned = (space.generation, space.generation_token) == (
+            row.generation,
+            row.generation_token,
+        )
         # Beyond so many, or the quarter of a space, the exact search is as quick.
         self.most = max(_MOST_CANDIDATES, row.n // 4)
 
@@ -268,11 +280,34 @@ class _FaissSource:
         n = self.row.n
         return self.opened.index.candidates(queries, min(c, n), min(effort, n), read)
 
+    def nearest_of_one(
+        self, queries: Vectors, k: int, item: int | None
+    ) -> tuple[Ids, Distances] | None:
+        """What `_Search.nearest` finds for one query (1, d) when nothing changed, in fewer steps.
+
+        None where the candidates do not suffice. A search takes so little that the steps count.
+        """
+        how = self.row.how(k)
+        places = self.candidates(queries, how.candidates * k + 1, how.effort)[0]
+        ids = self.opened.ids[places]
+        if item is not None:
+            other = ids != item
+            ids, places = ids[other], places[other]
+        if len(places) < how.candidates * k or places.min() < 0:
+            return None
+        vectors, squares = self.vectors(places, ids)
+        distances = exact_distances_to_rows(vectors, queries[0], self.space.metric, squares)
+        order = np.lexsort((ids, distances))[:k]
+        ids = ids[order]
+        if len(set(ids.tolist())) < len(ids):
+            raise DamagedIndex("an item is in it twice")
+        return ids[None, :], distances[order][None, :]
+
     def items(self, places: Ids) -> Ids:
         return self.opened.ids[places]
 
-    def unchanged(self, changes: Changes) -> int:
-        if not len(changes.items):
+    def unchanged(self, changes: Changes | None) -> int:
+        if changes is None:
             return self.row.n
         return self.row.n - int(np.isin(changes.items, self.opened.ids).sum())
 
@@ -280,10 +315,15 @@ class _FaissSource:
         place = int(np.searchsorted(self.opened.ids, item))
         return place < self.row.n and bool(self.opened.ids[place] == item)
 
-    def vectors(self, places: Ids) -> tuple[Vectors, Distances]:
-        items = self.opened.ids[places]
+    def vectors(self, places: Ids, items: Ids | None = None) -> tuple[Vectors, Distances]:
+        """items: their item ids, by whom they are known already."""
+        if items is None:
+            items = self.opened.ids[places]
         if self.matrix is not None:
-            rows = np.searchsorted(self.matrix.ids, items)
+            rows = places if self.is_matrix_aligned else np.searchsorted(self.matrix.ids, items)
+            rows = np.minimum(rows, len(self.matrix.ids) - 1)
+            if not (self.matrix.ids[rows] == items).all():
+                raise DamagedIndex("an item that it names has no vector")
             return self.matrix.vectors[rows], self.matrix.squared_norms[rows]
         out = np.empty((len(places), self.space.dimensions), np.float32)
         try:
@@ -321,8 +361,9 @@ class _Vec0Source:
     def items(self, places: Ids) -> Ids:
         return self.found[places] if len(self.found) else places
 
-    def unchanged(self, changes: Changes) -> int:
-        return stored_vectors.count_rows(self.db, self.space) - changes.present
+    def unchanged(self, changes: Changes | None) -> int:
+        rows = stored_vectors.count_rows(self.db, self.space)
+        return rows - (changes.present if changes else 0)
 
     def has(self, item: int) -> bool:
         found = self.db.execute(

@@ -23,12 +23,7 @@ _COLUMNS = (
     "id, engine, generation, generation_token, n, bytes, head_sha256, sha256, parameters_json,"
     " recall_json, min_recall, run_id, created_at"
 )
-_FIND = (
-    f"select {_COLUMNS} from vector_indexes where space_id = ? and is_ready and engine {{}}"
-    " order by id desc limit 1"
-)
-_FIND_NEWEST = _FIND.format("in ('hnsw', 'ivf')")
-_FIND_ENGINE = _FIND.format("= ?")
+_FIND = f"select {_COLUMNS} from vector_indexes where space_id = ? and is_ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +68,21 @@ class IndexRow:
 
 
 def usable_index(db: apsw.Connection, space: Space, engine: str | None = None) -> IndexRow | None:
-    """The ready index of an engine, or without one the newest that is not vec0; None if there is none.
+    """The ready index of an engine; or without one the newest of hnsw and ivf, then vec0. None: there is none.
 
     Raises SqlFunctionError for a row of `vector_indexes` that nearsql would not have written.
     """
-    if engine is None:
-        found = db.execute(_FIND_NEWEST, (space.id,)).fetchone()
-    else:
-        found = db.execute(_FIND_ENGINE, (space.id, engine)).fetchone()
-    if found is None:
+    rows = cast(Any, db.execute(_FIND, (space.id,)).fetchall())
+    if engine is not None:
+        rows = [row for row in rows if row[1] == engine]
+    if not rows:
         return None
+    # There are at most three, one an engine; sorted here, since SQLite takes longer to set a sorter up.
+    row = max(rows, key=lambda row: (row[1] != "vec0", row[0]))
     try:
-        return _parsed(cast(Any, found))
+        return _parsed(row)
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
-        raise damaged(
-            cast(Any, found)[1], space, "its parameters are not what is expected"
-        ) from error
+        raise damaged(row[1], space, "its parameters are not what is expected") from error
 
 
 @lru_cache(maxsize=256)
@@ -163,7 +157,7 @@ def opened_index(
 
 def resident_index(db: apsw.Connection, row: IndexRow) -> OpenedIndex | None:
     """An index if it is in memory, without reading anything."""
-    return cast(OpenedIndex | None, residents.peek(_key(db, row), _version(row)))
+    return cast(Any, residents.peek(_key(db, row), _version(row)))
 
 
 def _key(db: apsw.Connection, row: IndexRow) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import numpy as np
@@ -21,6 +21,9 @@ from nearsql.udfs.spaces import Space, find_space
 Ids = NDArray[np.int64]
 Distances = NDArray[np.float64]
 
+_SPACE = (
+    "select id, name, dimensions, metric, generation, generation_token from spaces where name = ?"
+)
 ENGINES = ("exact", "hnsw", "ivf", "vec0")
 
 
@@ -43,12 +46,15 @@ class Plan:
 
 @contextmanager
 def held_space(db: apsw.Connection, name: Any) -> Iterator[Space]:
-    """The space of that name, while the connection is held on the snapshot in which it was found."""
-    # As long as this statement is open, what other connections write is not seen.
-    statement = db.execute("select 1 from spaces limit 1")
+    """The space of that name, while the connection is held on the snapshot in which it was found.
+
+    Raises SqlFunctionError, naming the spaces there are.
+    """
+    # As long as a statement is open on one of its rows, what others write is not seen.
+    statement = db.execute(_SPACE, (name,))
     try:
-        next(statement, None)
-        yield find_space(db, name)
+        row = next(statement, None)
+        yield Space(*cast(Any, row)) if row is not None else find_space(db, name)
     finally:
         statement.close()
 
@@ -76,9 +82,8 @@ def plan(
         return Plan(None, "a search with `within` is always exact")
     index = usable_index(db, space, engine)
     if engine is None and index is None:
-        index = usable_index(db, space, "vec0")
-        if index is None:
-            return Plan(None, "the space has no index")
+        return Plan(None, "the space has no index")
+    if engine is None and index is not None and index.engine == "vec0":
         needed, limit = matrix_bytes(index.n, space.dimensions), memory.memory_limit()
         if needed <= limit:
             return Plan(
