@@ -16,7 +16,7 @@ from pathlib import Path
 import faiss
 from tabulate import tabulate
 
-from benchmarks.search import exact, floors, indexed, opening, results
+from benchmarks.search import exact, floors, indexed, opening, others, results
 from benchmarks.search.bars import judged
 from benchmarks.search.results import Result
 from benchmarks.search.setup import Refused, Setup
@@ -32,6 +32,8 @@ MEASURES: dict[str, Callable[[Setup], Iterator[Result]]] = {
     "indexed": indexed.measure,
     "opening": opening.opening,
     "rows added": opening.changes,
+    "inserting": others.inserting,
+    "datasette": others.datasette,
 }
 FULL, QUICK = (100_000, 768), (3_000, 64)
 DOCS = Path(__file__).parents[2] / "docs"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.search import exact, floors, indexed, opening
+from benchmarks.search import exact, floors, indexed, opening, others
 from benchmarks.search.child import ADDED
 from benchmarks.search.results import Result
 
@@ -144,6 +144,22 @@ def _rows_added(one: Result) -> Iterator[Judged]:
     )
 
 
+def _inserting(one: Result) -> Iterator[Judged]:
+    ours = one.value(others.INSERT)
+    yield at_least("inserting, change log included", one.case, 1 / ours, 50_000, " rows/s")
+    yield at_least("the same, faster than vec0", one.case, one.value(others.INSERT_VEC0) / ours, 2)
+
+
+def _datasette(one: Result) -> Iterator[Judged]:
+    alone, together = (one.value(others.clients_name(clients)) for clients in others.CLIENTS)
+    yield at_least(
+        f"{others.CLIENTS[1]} clients at once through Datasette, queries a second, to one client's",
+        _threads(one),
+        alone / together,
+        1,
+    )
+
+
 def _any_k(one: Result) -> Iterator[Judged]:
     for figure in one.figures:
         k, rows = figure.also["k"], figure.also["rows"]
@@ -164,5 +180,7 @@ JUDGES: dict[str, Callable[[Result], Iterator[Judged]]] = {
     "indexed": _indexed,
     "opening": _opening,
     "rows added": _rows_added,
+    "inserting": _inserting,
+    "datasette": _datasette,
     "any k": _any_k,
 }

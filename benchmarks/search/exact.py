@@ -11,7 +11,6 @@ from benchmarks.search import floors, peers
 from benchmarks.search.data import SPACE, Vectors, clustered, in_blocks
 from benchmarks.search.measure import (
     Call,
-    Figure,
     in_turns,
     of_rounds,
     seconds,
@@ -184,10 +183,10 @@ def _batch(setup: Setup, db: dbapi.Connection, vectors: Vectors, m: int, count: 
     else:
         missing[LATERAL_JOIN] = f"one query at a time, as with {LATERAL}"
     times = in_turns(calls, max(2, setup.rounds // 2))
-    rate = floors.operations(peak_queries, peak_rows, d) / times.pop(floors.PEAK).value
-    at_peak = Figure(
-        floors.PEAK, floors.operations(m, n, d) / rate, note=f"{rate / 1e9:.0f} GFLOP/s"
-    )
+    done = floors.operations(peak_queries, peak_rows, d)
+    peak = times.pop(floors.PEAK)
+    rate = f"{done / peak.value / 1e9:.0f} GFLOP/s"
+    at_peak = times_as_much(peak, floors.operations(m, n, d) / done, rate)
     title = f"{m:,} queries, {case(n, d)}"
     return Result("batches", title, n, d, count, [at_peak, *times.values()], missing)
 

@@ -74,7 +74,7 @@ class Case:
 
 def measure(setup: Setup) -> Iterator[Result]:
     """Fashion-MNIST when its folder is given, and the synthetic vectors."""
-    count = 100 if setup.quick else 1000
+    count = 50 if setup.quick else 1000
     title = "Fashion-MNIST, 70,000 x 784"
     if setup.assets:
         vectors, queries = fashion_mnist(setup.assets)
@@ -245,7 +245,7 @@ def _curves(
 ) -> Iterator[Figure]:
     """Of each engine at several efforts, those of a kind in turns."""
     for kind, efforts in EFFORTS.items():
-        for effort in efforts:
+        for effort in efforts[:: 2 if setup.quick else 1]:
             yield from _timed(
                 setup,
                 data,

@@ -12,7 +12,7 @@ import sqlite_vec
 from numpy.typing import NDArray
 
 from benchmarks.search.data import Vectors
-from nearsql.udfs.connection import PAGE_SIZE
+from nearsql.udfs.connection import CACHE_KIB, PAGE_SIZE
 
 Ids = NDArray[np.int64]
 NOT_INSTALLED = "not installed here: `pip install nearsql[benchmarks]`"
@@ -56,7 +56,7 @@ def recall(found: Ids, true: Ids) -> float:
 
 
 class Vec0:
-    """sqlite-vec's vec0 table, alone in a file with large pages, in which it is quickest."""
+    """sqlite-vec's vec0 table, alone in a file with nearsql's settings, in which it is quickest."""
 
     def __init__(self, path: Path, d: int, metric: str) -> None:
         self.db = apsw.Connection(str(path))
@@ -64,6 +64,7 @@ class Vec0:
         self.db.load_extension(sqlite_vec.loadable_path())
         self.db.enable_load_extension(False)
         self.db.pragma("page_size", PAGE_SIZE)
+        self.db.pragma("cache_size", -CACHE_KIB)
         self.db.pragma("journal_mode", "wal")
         self.db.pragma("synchronous", "normal")
         name = {"cosine": "cosine", "l2": "L2"}[metric]

@@ -96,15 +96,19 @@ def _one_query(results: Sequence[Result]) -> Any:
 def _recall(results: Sequence[Result]) -> Any:
     """Queries a second against recall@10, one line for each engine."""
     figure, axes = pyplot.subplots(
-        1, len(results), figsize=(5.4 * len(results), 4.6), squeeze=False, layout="constrained"
+        1,
+        len(results),
+        figsize=(max(7.5, 5.4 * len(results)), 5),
+        squeeze=False,
+        layout="constrained",
     )
     for axis, one in zip(axes[0], results, strict=True):
         for name, (colour, marker, line) in STYLES.items():
-            points = sorted(
+            points = [  # in the order of the effort
                 (figure.also["recall"], 1 / figure.value)
                 for figure in one.figures
-                if figure.name.rpartition(", ")[0] == name and "as built" not in figure.name
-            )
+                if figure.name.rpartition(", ")[0] == name and figure.name != indexed.as_built(name)
+            ]
             if points:
                 recalls, rates = zip(*points, strict=True)
                 axis.plot(recalls, rates, line, color=colour, marker=marker, ms=4, label=name)
@@ -117,5 +121,6 @@ def _recall(results: Sequence[Result]) -> Any:
         axis.set_title(one.case, size=10)
         axis.grid(alpha=0.25)
     axes[0, 0].set_ylabel("queries a second, one after the other (log scale)")
-    axes[0, -1].legend(fontsize=8, loc="best")
+    lines, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     return figure

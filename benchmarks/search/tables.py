@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.search import exact, floors, indexed, opening
+from benchmarks.search import exact, floors, indexed, opening, others
 from benchmarks.search.child import ADDED
 from benchmarks.search.measure import Figure
 from benchmarks.search.results import Result
@@ -31,8 +31,8 @@ SECTIONS = {
     "one query": Section(
         "One exact query",
         "Ten neighbours, everything warm, through SQL where it is nearsql or sqlite-vec. The floor is "
-        "the quickest of several ways to read each number of the matrix once. vec0's table is in a file of "
-        "the same page size as nearsql's, in which it is faster than in one of SQLite's default size.",
+        "the quickest of several ways to read each number of the matrix once. vec0's table is in a file "
+        "with nearsql's page and cache sizes, in which it is faster than with SQLite's own.",
         floors.READ,
         "x floor",
     ),
@@ -86,6 +86,21 @@ SECTIONS = {
         f"{ADDED:,} rows are inserted and committed, then the next search finds the last of them.",
         opening.FULL_LOAD,
         "x full load",
+    ),
+    "inserting": Section(
+        "Inserting",
+        "The time of one row, into new files on the same disk, commits and write-ahead log included, one "
+        "thread (`python -m benchmarks.inserting`).",
+        others.INSERT_VEC0,
+        "x vec0",
+    ),
+    "datasette": Section(
+        "Many at once, through Datasette",
+        f"The time of one exact query over HTTP, of a Datasette with {others.SQL_THREADS} threads for "
+        "SQL, from one client and from several (`python -m benchmarks.datasette_threads`). A sample of "
+        "the answers was compared with brute force in float64.",
+        others.clients_name(1),
+        "x one client",
     ),
 }
 
@@ -154,7 +169,7 @@ def _indexed(result: Result) -> Table:
             row.append(shown(one.also[key], unit) if key in one.also else "")
         rows.append(row)
     for name, why in result.missing.items():
-        rows.append([name, *[""] * (len(headers) - 2), why])
+        rows.append([name, why, *[""] * (len(headers) - 2)])
     return headers, rows
 
 
