@@ -1,4 +1,4 @@
-"""What the tests of the browser face share; their helpers lie beside this folder."""
+"""What several files of tests share; their helpers lie beside this folder."""
 
 import sys
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gallery import Gallery, build
+from labelled import pets
 from served import Site, site
 
 
@@ -23,3 +24,9 @@ def gallery_site(gallery: Gallery) -> Iterator[Site]:
     """The gallery in Datasette."""
     with site(gallery.path) as opened:
         yield opened
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder of four labelled images."""
+    return pets(tmp_path / "pets")
