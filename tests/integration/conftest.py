@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from gallery import Gallery, build
 from labelled import pets
 from served import Site, site
+from stored_graphs import use_small_blocks
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,9 @@ def gallery_site(gallery: Gallery) -> Iterator[Site]:
 def root(tmp_path: Path) -> Path:
     """A folder of four labelled images."""
     return pets(tmp_path / "pets")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few items of a neighbour graph are several transactions."""
+    use_small_blocks(monkeypatch)
