@@ -287,7 +287,8 @@ class Centroids:
         """The lists nearest to each prepared query, (m, probes), and their scores as faiss has them."""
         lists, distances = neighbors.nearest(self._matrix, queries, probes)
         is_l2 = self._matrix.space.metric == "l2"
-        return (distances**2 if is_l2 else -distances).astype(np.float32), lists
+        with np.errstate(over="ignore"):  # beyond float32, faiss has an infinity too
+            return (distances**2 if is_l2 else -distances).astype(np.float32), lists
 
 
 def search_lists(index: Any, queries: Vectors, c: int, scores: Vectors, lists: Places) -> Places:

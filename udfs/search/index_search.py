@@ -228,19 +228,14 @@ class _Search:
     def _exactly(self, query: Vectors, item: int | None) -> tuple[Ids, Distances]:
         """The k nearest of one query for which the index does not do, (k,)."""
         if not query.any() and self.space.metric != "l2":
-            found = self._first_items(item)
-            same = np.full((1, len(found)), 1.0 if self.space.metric == "cosine" else 0.0)
-            ids, distances = found[None, :], same
+            ids = self._first_items(item)[None, :]
+            distances = np.full(ids.shape, 1.0 if self.space.metric == "cosine" else 0.0)
         else:
             ids, distances = exact_nearest(
                 self.db, self.space, query[None, :], self.k, exclude=[item], poll=self.poll
             )
-        padded = _first(
-            np.pad(ids, ((0, 0), (0, self.k - ids.shape[1])), constant_values=-1),
-            np.pad(distances, ((0, 0), (0, self.k - ids.shape[1])), constant_values=np.inf),
-            self.k,
-        )
-        return padded[0][0], padded[1][0]
+        ids, distances = _first(ids, distances, self.k)
+        return ids[0], distances[0]
 
     def _first_items(self, item: int | None) -> Ids:
         ids, _ = stored_vectors.rows_of_space(self.db, self.space, limit=self.k + 1)
@@ -248,10 +243,17 @@ class _Search:
 
 
 def _first(ids: Ids, distances: Distances, k: int) -> tuple[Ids, Distances]:
-    """The first k of each row by (distance, id), (m, k). Raises DamagedIndex when an item is there twice."""
+    """The first k of each row by (distance, id), (m, k), padded with -1 at inf.
+
+    Raises DamagedIndex when an item is there twice.
+    """
+    if ids.shape[1] < k:
+        missing = ((0, 0), (0, k - ids.shape[1]))
+        ids = np.pad(ids, missing, constant_values=-1)
+        distances = np.pad(distances, missing, constant_values=np.inf)
     order = np.lexsort((ids, distances), axis=1)[:, :k]
     ids, distances = np.take_along_axis(ids, order, 1), np.take_along_axis(distances, order, 1)
-    if ((ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0) & (distances[:, 1:] < np.inf)).any():
+    if ((ids[:, 1:] == ids[:, :-1]) & (distances[:, 1:] < np.inf)).any():
         raise DamagedIndex("an item is in it twice")
     return ids, distances
 
