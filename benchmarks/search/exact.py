@@ -182,7 +182,7 @@ def _batch(setup: Setup, db: dbapi.Connection, vectors: Vectors, m: int, count: 
         )
     else:
         missing[LATERAL_JOIN] = f"one query at a time, as with {LATERAL}"
-    times = in_turns(calls, max(2, setup.rounds // 2))
+    times = in_turns(calls, max(2, setup.rounds // 3))
     done = floors.operations(peak_queries, peak_rows, d)
     peak = times.pop(floors.PEAK)
     rate = f"{done / peak.value / 1e9:.0f} GFLOP/s"

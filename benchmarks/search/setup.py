@@ -1,6 +1,6 @@
 """What a run was asked to measure, and the files that its sections share."""
 
-import os
+import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -41,9 +41,8 @@ class Setup:
     def file(self, n: int, d: int) -> Path:
         """A database with a space of n clustered unit vectors, by cosine; made when first asked for."""
         if (n, d) not in self._files:
-            free = os.statvfs(self.folder)
             needed = 4 * n * d
-            if free.f_bavail * free.f_frsize < 3 * needed:
+            if shutil.disk_usage(self.folder).free < 3 * needed:
                 raise Refused(
                     f"{n:,} x {d} needs {3 * needed / 1e9:.0f} GB of disk in {self.folder}: "
                     "set TMPDIR to a folder that has them, or ask for fewer with --n"

@@ -26,7 +26,8 @@ SECTIONS = {
     "floors": Section(
         "The machine's limits",
         "Nothing that reads every vector can be faster than reading them; nothing that computes all "
-        "distances of many queries, faster than the matrix product of the same size.",
+        "distances of many queries, faster than the matrix product of the same size (GEMM, by numpy's "
+        "OpenBLAS).",
     ),
     "one query": Section(
         "One exact query",
@@ -68,8 +69,8 @@ SECTIONS = {
     ),
     "indexed": Section(
         "With an index",
-        "Ten neighbours of 1,000 queries that are not among the vectors, one after the other; recall@10 "
-        "is measured against brute force. `as built` is with the effort that `nearsql index` chose for "
+        "Ten neighbours of queries that are not among the vectors, one after the other; recall@10 is of "
+        "1,000 queries, against brute force. `as built` is with the effort that `nearsql index` chose for "
         "a recall of 0.99 on a sample of its own. Bare faiss is the same index's bytes, searched with "
         "the same effort, and exact distances of as many candidates computed with numpy from vectors in "
         "memory. An effort is efSearch (hnsw, hnswlib, usearch) or nprobe (ivf).",
