@@ -1,4 +1,4 @@
-"""`nearsql neighbors`: stopped, changed, beside others, short of memory: the graph is whole or not at all."""
+"""`nearsql neighbors` stopped, short of memory, beside others: a graph is whole or not at all."""
 
 import re
 import signal
@@ -181,8 +181,8 @@ def test_a_space_that_does_not_fit_in_memory(
     assert len(stored(db, 1)) == 5 * 32
     (result,) = neighbors(db, ["s"], k=4, quiet=False)
     assert re.search(
-        r"s: 300 items, 1,200 rows, about .* in the file\. The vectors are read from the file over and over,"
-        r" which takes longer: space 's' needs .* more than the .* set the environment variable",
+        r"s: 300 items, 1,200 rows, about .* in the file\. The vectors are read from the file over and"
+        r" over, which takes longer: space 's' needs .* more than the .* set the environment variable",
         capsys.readouterr().err,
     )
     assert (result.run_id, result.counts["already"]) == (1, 40)

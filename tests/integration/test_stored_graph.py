@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from nearsql.pipeline import cluster as cluster_module
 from nearsql.pipeline import neighbors as neighbors_module
@@ -159,6 +160,22 @@ def blobs(n: int = 120, d: int = 5) -> np.ndarray:
     return (rng.normal(size=(4, d))[np.arange(n) % 4] * 9 + rng.normal(size=(n, d))).astype("f4")
 
 
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_clusters_of_digits(db: dbapi.Connection, add_space: Fill, metric: str) -> None:
+    """Pixels are whole numbers: distances tie."""
+    add_space("s", load_digits().data, metric=metric)
+    questions = [
+        f"select * from hdbscan('s', {size}, {min_samples}) order by id"
+        for size, min_samples in ((5, "null"), (20, 10), (8, 28), (50, 1))
+    ]
+    computed = [db.execute(question).fetchall() for question in questions]
+    neighbors(db, ["s"], k=30)
+    for question, rows in zip(questions, computed, strict=True):
+        with noting_graph_runs() as read:
+            assert db.execute(question).fetchall() == rows
+        assert read
+
+
 def never(*args: Any, **options: Any) -> Any:
     raise AssertionError("the graph was computed, and it is stored")
 
@@ -172,7 +189,7 @@ def test_maps_do_not_depend_on_it(
     metric: str,
     method: str,
 ) -> None:
-    rows = blobs()
+    rows = load_digits().data[:200]
     rows[[3, 70]] = rows[4]
     add_space("s", rows, metric=metric)
     question = "select id, vector from project('s', ?, 2, 10, 0.1, 8)"
