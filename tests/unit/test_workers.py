@@ -256,12 +256,12 @@ def test_a_forked_process_searches_too() -> None:
         + """
     import os
     many = matrix(60_000, 80)
-    before, _ = neighbors.nearest(many, many.vectors[:1], 5)
+    before, _ = neighbors.nearest(many, many.vectors[:1], 5, poll=lambda: None)
     assert threading.active_count() > 1
     child = os.fork()
     if not child:
         signal.alarm(60)
-        after, _ = neighbors.nearest(many, many.vectors[:1], 5)
+        after, _ = neighbors.nearest(many, many.vectors[:1], 5, poll=lambda: None)
         os._exit(0 if (after == before).all() else 3)
     assert os.waitpid(child, 0)[1] == 0
     """

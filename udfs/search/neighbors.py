@@ -42,6 +42,8 @@ _PER_NUMBER = 16
 _SCANNED = 1 << 23
 # Bytes of rows that are scaled or gathered at a time.
 _SCRATCH = 1 << 26
+# Numbers of them that stay in the CPU's caches.
+_CACHED = 1 << 16
 
 _U = 2.0**-24  # float32's unit roundoff
 _TINY = 2.0**-125  # what underflow can cost one product of float32, with room
@@ -115,18 +117,19 @@ def graph_blocks(
 ) -> Iterator[tuple[int, Ids, Distances]]:
     """The neighbour graph in blocks of rows: (first row, places, distances) as in `neighbor_graph`.
 
-    rows: positions in the matrix, ascending; rows and places are then counted in them. first: the row to
-    begin at, for who has those before it.
+    Each block but the last is of QUERY_BLOCK rows or a multiple. rows: positions in the matrix, ascending;
+    rows and places are then counted in them. first: the row to begin at, for who has those before it.
     """
     search = _search(matrix, rows)
     width = max(0, min(k, search.n - 1))
+    height = search.query_block
 
     def block(start: int, poll: Poll) -> tuple[int, Ids, Distances]:
-        own = np.arange(start, min(start + QUERY_BLOCK, search.n))
+        own = np.arange(start, min(start + height, search.n))
         queries = matrix.vectors[own if rows is None else rows[own]]
         return start, *search.nearest(queries, width, own, poll)
 
-    starts = range(first, search.n, QUERY_BLOCK)
+    starts = range(first, search.n, height)
     yield from in_order(block, starts, search.products(search.n - first), poll)
 
 
@@ -174,6 +177,16 @@ class _Search:
         self.relative_error += float(inverse.max(initial=0.0)) * self.dimensions * _TINY
         self.inverse_norms = inverse.astype(np.float32)
 
+    @property
+    def is_copied(self) -> bool:
+        """Whether matrix multiplication needs the rows elsewhere than they are: gathered, or scaled."""
+        return self.rows is not None or self.inverse_norms is not None
+
+    @property
+    def query_block(self) -> int:
+        """How many queries to answer together. Rows that are copied first are copied for more of them."""
+        return QUERY_BLOCK * (2 if self.is_copied else 1)
+
     def products(self, queries: int) -> int:
         """How much work so many queries are by matrix multiplication, in numbers read from memory."""
         return queries * self.n * self.dimensions // _PER_NUMBER
@@ -204,7 +217,7 @@ class _Search:
         if not k:
             return places, distances
         # Wide results in lower blocks, so that memory stays bounded.
-        step = max(1, min(QUERY_BLOCK, (1 << 22) // k))
+        step = max(1, min(self.query_block, (1 << 22) // k))
         parts = [slice(start, start + step) for start in range(0, len(queries), step)]
 
         def block(part: slice, poll: Poll | None) -> tuple[Ids, Distances]:
@@ -371,15 +384,16 @@ class _Search:
         threads = worker_count()
         step = -(-self.n // (2 * threads if threads > 1 else 1))
         step = max(4096, min(step, int(_OPERATIONS / (2.0 * len(wanted) * self.dimensions))))
-        is_copied = self.rows is not None or self.inverse_norms is not None
-        if is_copied:
+        if self.is_copied:
             step = max(1, min(step, _SCRATCH // (4 * self.dimensions)))
         scratch = _Scratch((min(step, self.n), self.dimensions))
         found: list[_Found] = []
 
         def multiply(start: int) -> None:
             stop = min(start + step, self.n)
-            rows = self._rows(start, stop, scratch.own) if is_copied else self.vectors[start:stop]
+            rows = (
+                self._rows(start, stop, scratch.own) if self.is_copied else self.vectors[start:stop]
+            )
             with matrix_multiplication():
                 scores, places = faiss.knn(wanted, rows, min(c, stop - start), metric)
             if metric == faiss.METRIC_L2:
@@ -401,12 +415,18 @@ class _Search:
     def _rows(self, start: int, stop: int, scratch: NDArray[np.float32]) -> NDArray[np.float32]:
         """The rows of places start to stop: gathered, and scaled to length 1 where cosine needs it."""
         out = scratch[: stop - start]
-        if self.rows is None:
-            np.copyto(out, self.vectors[start:stop])
-        else:
-            np.take(self.vectors, self.rows[start:stop], axis=0, out=out, mode="clip")
-        if self.inverse_norms is not None:
-            np.multiply(out, self.inverse_norms[start:stop, None], out=out)
+        if self.rows is None and self.inverse_norms is not None:
+            return np.multiply(
+                self.vectors[start:stop], self.inverse_norms[start:stop, None], out=out
+            )
+        # In short parts, so that they are scaled while they are in the CPU's caches.
+        step = max(1, _CACHED // self.dimensions)
+        for at in range(start, stop, step):
+            part = slice(at, min(at + step, stop))
+            into = out[part.start - start : part.stop - start]
+            np.take(self.vectors, cast(Ids, self.rows)[part], axis=0, out=into, mode="clip")
+            if self.inverse_norms is not None:
+                np.multiply(into, self.inverse_norms[part, None], out=into)
         return out
 
     def _distances(self, queries: "_Queries", places: Ids) -> Distances:
