@@ -44,12 +44,12 @@ def stored_indexes(
     for name in spaces:
         find_space(db.apsw, name)
     found = []
-    for *facts, generation, token in db.execute(sql).fetchall():
-        if (not spaces or facts[0] in spaces) and engine in (None, facts[1]):
-            space = find_space(db.apsw, facts[0])
-            changes = changes_since(db.apsw, space, generation, token)
+    for row in db.execute(sql).fetchall():
+        name, its_engine = row[:2]
+        if (not spaces or name in spaces) and engine in (None, its_engine):
+            changes = changes_since(db.apsw, find_space(db.apsw, name), *row[-2:])
             changed = None if changes is None else len(changes)
-            found.append(StoredIndex(*facts, changed))
+            found.append(StoredIndex(*(*row[:-2], changed)))
     return found
 
 

@@ -140,17 +140,17 @@ def test_the_same_bytes_by_one_thread_by_two_and_from_the_file(
     small_samples: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    add_space("s", points(1600, 48))
+    add_space("s", points(1100, 48))
     (one,) = index(db, ["s"], engine, threads=1)
     first = parts(db, one.index_id or 0)
     hashes = [rows(db)[0]["sha256"]]
     assert [result.is_new for result in index(db, ["s"], engine, threads=2)] == [False]
-    for threads, allowed in ((2, "1GB"), (2, "350kB")):
+    for threads, allowed in ((2, "1GB"), (2, "245kB")):
         index(db, ["s"], engine, recall=0.5, min_recall=0.5)  # another one in its place
         monkeypatch.setenv(memory.MEMORY_VARIABLE, allowed)
         monkeypatch.setattr(vectors_module, "resident_matrix", lambda db, space: None)
         space = find_space(db.apsw, "s")
-        fits = read_space(db.apsw, space, 1600 * 200).matrix is not None
+        fits = read_space(db.apsw, space, 1100 * 200).matrix is not None
         assert fits == (allowed == "1GB")
         (again,) = index(db, ["s"], engine, threads=threads)
         assert again.is_new
