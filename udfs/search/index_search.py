@@ -289,6 +289,8 @@ class _FaissSource:
 
         None where the candidates do not suffice. A search takes so little that the steps count.
         """
+        if self.space.metric != "l2" and not queries.any():
+            return None
         how = self.row.how(k)
         places = self.candidates(queries, how.candidates * k + 1, how.effort)[0]
         ids = self.opened.ids[places]
