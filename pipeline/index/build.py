@@ -50,8 +50,8 @@ def index(
     by default as many as OpenMP has; the bytes do not depend on it.
 
     A space of fewer than two items is skipped. Where the same index of the same vectors is there,
-    nothing is done but moving its bar to min_recall. Raises LookupError for a space that is not there,
-    before any work, and UserError for parameters that make no sense, for a space that an engine cannot
+    nothing is done but moving its bar to min_recall. Raises SqlFunctionError for a space that is not
+    there, before any work, and UserError for parameters that make no sense, for a space that an engine cannot
     hold or memory is too small for, and while another process makes the same index.
     """
     wish = Wish(
@@ -125,8 +125,12 @@ def _same_index(
     if row is None:
         return None
     index_id, run_id, parameters_json, rows, n_bytes, build_ms, recall_json = row
-    parameters = json.loads(parameters_json)
-    search = {int(k): Effort(**how) for k, how in parameters.pop("search").items()}
+    try:
+        parameters = json.loads(parameters_json)
+        search = {int(k): Effort(**how) for k, how in parameters.pop("search").items()}
+        recall = {int(k): float(share) for k, share in json.loads(recall_json).items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None  # nearsql did not write this
     if parameters != wish.parameters(engine, n):
         return None
     with immediate(db):
@@ -143,7 +147,7 @@ def _same_index(
         rows,
         n_bytes,
         build_ms / 1000,
-        {int(k): value for k, value in json.loads(recall_json).items()},
+        recall,
         search,
         wish.min_recall,
     )

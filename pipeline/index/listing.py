@@ -38,7 +38,7 @@ def stored_indexes(
 ) -> list[StoredIndex]:
     """The ready indexes of the file, by space; of these spaces and this engine only, if given.
 
-    Raises LookupError for a space that is not there.
+    Raises SqlFunctionError for a space that is not there.
     """
     sql = files(__package__ or "").joinpath("listing.sql").read_text("utf-8")
     for name in spaces:
@@ -59,7 +59,7 @@ def drop(
     """Removes the indexes of these spaces, of one engine if given; and what nobody owns, of any space.
 
     Gives the indexes, and in words what nobody owned. Without a space only the latter is removed.
-    Raises LookupError for a space that is not there, and UserError when there is nothing to remove.
+    Raises SqlFunctionError for a space that is not there, and UserError when there is nothing to remove.
     """
     removed = stored_indexes(db, spaces, engine) if spaces else []
     for found in removed:

@@ -129,7 +129,7 @@ def make_ready(db: dbapi.Connection, index_id: int, built: Built) -> None:
         older = db.execute(
             "select o.id from vector_indexes o join vector_indexes n"
             " on n.space_id = o.space_id and n.engine = o.engine"
-            " where n.id = ? and o.is_ready and o.id <> n.id",
+            " where n.id = ? and (o.is_ready or o.engine = 'vec0') and o.id <> n.id",
             (index_id,),
         ).fetchall()
         db.executemany("update vector_indexes set is_ready = 0 where id = ?", older)

@@ -274,6 +274,15 @@ def test_nothing_to_do_a_moved_bar_and_a_replaced_index(
     ]
     chunks = "select distinct index_id from vector_index_chunks order by 1"
     assert db.execute(chunks).fetchall() == [(row["id"],) for row in rows(db)]
+    for written in (
+        "'{}'",
+        "'[]'",
+        """'{"search": {"a": 1}}'""",
+        """'{"search": {"1": {"x": 1}}}'""",
+    ):
+        db.execute(f"update vector_indexes set parameters_json = {written}")
+        db.commit()
+        assert index(db, ["s"], "hnsw")[0].is_new, written
     for other in ({"m": 8}, {"ef_construction": 40}, {"recall": 0.96}, {"seed": 9}):
         (made,) = index(db, ["s"], "hnsw", **other)
         assert made.is_new, other

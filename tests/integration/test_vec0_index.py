@@ -193,6 +193,7 @@ def test_built_anew_it_holds_what_is_there_now(db: dbapi.Connection, add_space: 
     assert (second.is_new, second.n) == (True, 150)
     assert [one.id for one in stored_indexes(db)] == [second.index_id]
     assert first.index_id != second.index_id
+    assert db.execute("select count(*) from vector_indexes").fetchone() == (1,)
     assert len(vec0_index.items(db.apsw, find_space(db.apsw, "s"))) == 150
 
 
