@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import apsw
@@ -101,25 +102,20 @@ def test_a_search_equals_that_of_the_whole_matrix(spaces: dbapi.Connection, data
             assert memory.residents.nbytes <= limit
 
 
-@pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
-@pytest.mark.parametrize("subset", [None, np.arange(1, 200, 2), np.array([7]), np.array([], int)])
 @pytest.mark.parametrize("limit", ["1MB", "100KB", "70KB"])
 def test_a_graph_equals_that_of_the_whole_matrix(
-    spaces: dbapi.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-    metric: str,
-    subset: Any,
-    limit: str,
+    spaces: dbapi.Connection, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setenv("NEARSQL_MEMORY", limit)
     monkeypatch.setattr(neighbors, "QUERY_BLOCK", 32)
     monkeypatch.setattr(exact_search, "QUERY_BLOCK", 32)
     # Pretends that the whole space never fits.
     monkeypatch.setattr(exact_search, "_in_memory", lambda *_: None)
-    matrix = select(spaces, metric)
-    places, distances = neighbors.neighbor_graph(matrix, 4, subset=subset)
-    ids = matrix.ids if subset is None else matrix.ids[matrix.positions(subset)]
-    for first in (0, 64):
+    subsets = (None, np.arange(1, 200, 2), np.array([7]), np.array([], int))
+    for metric, subset, first in product(("cosine", "l2", "ip"), subsets, (0, 64)):
+        matrix = select(spaces, metric)
+        places, distances = neighbors.neighbor_graph(matrix, 4, subset=subset)
+        ids = matrix.ids if subset is None else matrix.ids[matrix.positions(subset)]
         blocks = list(exact_graph_blocks(spaces.apsw, matrix.space, 4, subset=subset, first=first))
         assert [i for items, _, _ in blocks for i in items.tolist()] == ids[first:].tolist()
         assert all(len(items) == 32 for items, _, _ in blocks[:-1])
