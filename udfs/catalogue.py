@@ -180,7 +180,13 @@ def _callable(
         [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in function.parameters]
     )
 
+    required = {p.name for p in function.parameters if p.default is p.empty}
+    known = {p.name for p in function.parameters}
+
     def check_arity(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # A table function is called by names only; binding them takes longer than this look.
+        if not args and required <= kwargs.keys() <= known:
+            return
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:

@@ -297,7 +297,7 @@ class _FaissSource:
         if item is not None:
             other = ids != item
             ids, places = ids[other], places[other]
-        if len(places) < how.candidates * k or places.min() < 0:
+        if len(places) < how.candidates * k or places[-1] < 0:  # the missing ones come last
             return None
         vectors, squares = self.vectors(places, ids)
         distances = exact_distances_to_rows(vectors, queries[0], self.space.metric, squares)
@@ -323,12 +323,14 @@ class _FaissSource:
         """items: their item ids, by whom they are known already."""
         if items is None:
             items = self.opened.ids[places]
-        if self.matrix is not None:
-            rows = places if self.is_matrix_aligned else np.searchsorted(self.matrix.ids, items)
-            rows = np.minimum(rows, len(self.matrix.ids) - 1)
-            if not (self.matrix.ids[rows] == items).all():
+        matrix = self.matrix
+        if matrix is not None and len(matrix.ids):
+            rows = places
+            if not self.is_matrix_aligned or len(matrix.ids) != self.row.n:
+                rows = np.minimum(np.searchsorted(matrix.ids, items), len(matrix.ids) - 1)
+            if not (matrix.ids[rows] == items).all():
                 raise DamagedIndex("an item that it names has no vector")
-            return self.matrix.vectors[rows], self.matrix.squared_norms[rows]
+            return matrix.vectors.take(rows, axis=0), matrix.squared_norms[rows]
         out = np.empty((len(places), self.space.dimensions), np.float32)
         try:
             norms = stored_vectors.read_rows(
