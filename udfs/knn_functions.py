@@ -159,17 +159,16 @@ def _vectors(
     """The vector of each (name, query), (m, d), and the item id of those that were given as items."""
     vectors = np.empty((len(queries), space.dimensions), np.float32)
     items: list[int | None] = [query if isinstance(query, int) else None for _, query in queries]
-    asked = [item for item in items if item is not None]
-    if asked:
+    stored = None
+    if asked := [item for item in items if item is not None]:
         stored = resident_matrix(db, space)
         if stored is None:
             stored = stored_vectors.vectors_of_items(db, space, np.array(asked, np.int64))
     for i, (name, query) in enumerate(queries):
-        vectors[i] = (
-            _vector_of_item(name, stored, query)
-            if isinstance(query, int)
-            else _given_vector(name, space, query)
-        )
+        if stored is not None and isinstance(query, int):
+            vectors[i] = _vector_of_item(name, stored, query)
+        else:
+            vectors[i] = _given_vector(name, space, query)
     return vectors, items
 
 
