@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -177,6 +178,7 @@ def test_the_graph_equals_brute_force(
 @pytest.mark.parametrize("kind", ["normal", "ties", "duplicates", "far from the origin"])
 def test_larger_than_one_block(kind: str, metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of queries, blocks of rows with their merging, several threads: the same answer."""
+    monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: 3)
     monkeypatch.setattr(neighbors, "QUERY_BLOCK", 64)
     monkeypatch.setattr(neighbors, "_OPERATIONS", 1)
     monkeypatch.setattr(neighbors, "_SCRATCH", 4 * 24 * 1000)
@@ -189,6 +191,16 @@ def test_larger_than_one_block(kind: str, metric: Metric, monkeypatch: pytest.Mo
         rows = np.arange(9000) if chosen is None else matrix.positions(chosen)
         ids, distances = nearest(matrix, queries, 12, subset=chosen)
         one = [nearest(matrix, q[None], 12, subset=chosen) for q in queries]
+        first = len(rows) - 150  # several blocks of the graph side by side
+        blocks = list(graph_blocks(matrix, 3, rows=rows, first=first))
+        places = np.concatenate([block for _, block, _ in blocks])
+        of_graph = np.concatenate([block for _, _, block in blocks])
+        for i in range(0, 150, 37):
+            own = matrix.ids[rows[first + i]]
+            vector = matrix.vectors[rows[first + i]]
+            near, near_distances = nearest(matrix, vector[None], 3, subset=chosen, exclude=[own])
+            assert matrix.ids[rows][places[i]].tolist() == near[0].tolist()
+            assert of_graph[i].tolist() == near_distances[0].tolist()
         assert ids.tolist() == [i[0].tolist() for i, _ in one]
         assert distances.tolist() == [d[0].tolist() for _, d in one]
         for i in range(0, 70, 23):
@@ -231,8 +243,6 @@ def test_float64_queries_are_cast_not_the_matrix() -> None:
 
 
 def test_faiss_keeps_its_settings() -> None:
-    import faiss
-
     before = faiss.cvar.distance_compute_blas_threshold
     matrix = matrix_of(np.eye(20, dtype=np.float32), "cosine")
     nearest(matrix, matrix.vectors, 3)
