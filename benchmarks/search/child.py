@@ -68,7 +68,7 @@ def change(path: Path, rounds: int) -> dict[str, list[float]]:
     ((d, n),) = db.execute(
         "select dimensions, (select max(id) from items) from spaces where name = ?", (SPACE,)
     ).fetchall()
-    new = clustered(ADDED * rounds, d, seed=2)
+    new = clustered(ADDED * rounds, d, seed=n)  # others than an earlier child added
     sql = "select id from knn(?, ?, 10)"
 
     def ask(query: bytes) -> tuple[float, int]:

@@ -90,7 +90,7 @@ def changes(setup: Setup) -> Iterator[Result]:
         shutil.copyfile(setup.file(n, d), path)
         child(setup.threads, "read", str(path))
         found: dict[str, list[float]] = {}
-        for _ in range(1 if setup.quick else 3):
+        for _ in range(2 if setup.quick else 3):
             for key, times in child(setup.threads, "change", str(path), "3").items():
                 found.setdefault(key, []).extend(times)
         path.unlink()

@@ -14,6 +14,7 @@ from benchmarks.search.setup import Setup
 INSERT = inserting_.NEARSQL
 INSERT_PLAIN = inserting_.NO_TRIGGERS
 INSERT_VEC0 = inserting_.VEC0
+INSERT_VEC0_HERE = inserting_.VEC0_HERE
 
 SQL_THREADS = 8  # of Datasette
 CLIENTS = (1, 8)
