@@ -87,6 +87,7 @@ def usable_index(db: apsw.Connection, space: Space, engine: str | None = None) -
 
 @lru_cache(maxsize=256)
 def _parsed(row: tuple[Any, ...]) -> IndexRow:
+    index_id, engine, generation, token, n, nbytes, head_sha256, sha256 = row[:8]
     parameters_json, recall_json, min_recall, run_id, created_at = row[8:]
     recalls = {int(k): _share(value) for k, value in json.loads(recall_json).items()}
     search = {int(k): how for k, how in json.loads(parameters_json)["search"].items()}
@@ -94,9 +95,22 @@ def _parsed(row: tuple[Any, ...]) -> IndexRow:
         How(k, _count(search[k]["effort"]), _count(search[k]["candidates"]), recalls[k])
         for k in sorted(recalls)
     )
-    if not hows or hows[0].k < 1 or row[4] < 1:
+    if not hows or hows[0].k < 1 or n < 1:
         raise ValueError("no recall was measured, or nothing is in the index")
-    return IndexRow(*row[:8], _share(min_recall), run_id, created_at, hows)
+    return IndexRow(
+        index_id,
+        engine,
+        generation,
+        token,
+        n,
+        nbytes,
+        head_sha256,
+        sha256,
+        _share(min_recall),
+        run_id,
+        created_at,
+        hows,
+    )
 
 
 def _count(value: Any) -> int:
