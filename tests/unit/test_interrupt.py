@@ -146,7 +146,7 @@ def test_it_ends_while_faiss_is_still_computing(
 
         return lasts
 
-    for name in ("knn", "fvec_inner_products_ny", "fvec_L2sqr_ny"):
+    for name in ("knn", "fvec_inner_products_by_idx", "fvec_L2sqr_by_idx"):
         monkeypatch.setattr(faiss, name, lasting(getattr(faiss, name)))
 
     def stop() -> None:

@@ -37,9 +37,9 @@ _FEW_QUERIES = 3
 _OPERATIONS = 4e10
 # Multiplications of matrices that take as long as reading one number from memory.
 _PER_NUMBER = 16
-# Numbers that one thread scans at a time: two milliseconds, so that a thread whose core is also wanted by
-# others does not hold up the rest.
-_SCANNED = 1 << 23
+# Numbers that one thread scans at a time: some milliseconds, so that a thread whose core is also wanted by
+# others does not hold up the rest for long.
+_SCANNED = 1 << 24
 # Bytes of rows that are scaled or gathered at a time.
 _SCRATCH = 1 << 26
 # Numbers of them that stay in the CPU's caches.
@@ -300,38 +300,39 @@ class _Search:
         """The float32 score of every row searched, (n,)."""
         faiss = faiss_module()
         vector = query.unit if self.metric == "cosine" else query.vectors
+        # Row by row, also where all are wanted: several threads read memory faster so than by faiss's
+        # `_ny` functions, which take rows in fours.
+        function = (
+            faiss.fvec_L2sqr_by_idx if self.metric == "l2" else faiss.fvec_inner_products_by_idx
+        )
         scores = np.empty(self.n, np.float32)
+        # As many parts for each thread, so that they end together.
+        threads = worker_count()
+        turns = max(1, round(self.n * self.dimensions / (threads * _SCANNED)))
+        step = max(1, -(-self.n // (threads * turns)))
+        consecutive = np.arange(step)
         pointer = faiss.swig_ptr
 
         def scan(part: slice) -> None:
             out = scores[part]
             if self.rows is None:
-                function = (
-                    faiss.fvec_L2sqr_ny if self.metric == "l2" else faiss.fvec_inner_products_ny
-                )
-                rows = self.vectors[part]
-                function(pointer(out), pointer(vector), pointer(rows), self.dimensions, len(out))
+                rows, wanted = self.vectors[part], consecutive
             else:
-                function = (
-                    faiss.fvec_L2sqr_by_idx
-                    if self.metric == "l2"
-                    else faiss.fvec_inner_products_by_idx
-                )
-                function(
-                    pointer(out),
-                    pointer(vector),
-                    pointer(self.vectors),
-                    pointer(self.rows[part]),
-                    self.dimensions,
-                    1,
-                    len(out),
-                )
+                rows, wanted = self.vectors, self.rows[part]
+            function(
+                pointer(out),
+                pointer(vector),
+                pointer(rows),
+                pointer(wanted),
+                self.dimensions,
+                1,
+                len(out),
+            )
             if self.metric == "l2":
                 np.negative(out, out=out)
             elif self.inverse_norms is not None:
                 np.multiply(out, self.inverse_norms[part], out=out)
 
-        step = max(1, _SCANNED // self.dimensions)
         parts = [slice(start, min(start + step, self.n)) for start in range(0, self.n, step)]
         in_threads(scan, parts, self.n * self.dimensions, poll)
         return scores
