@@ -10,6 +10,11 @@ from nearsql.udfs.errors import SqlFunctionError
 
 Metric = Literal["cosine", "l2", "ip"]
 
+# The space of a name, with the columns of a Space.
+FIND = (
+    "select id, name, dimensions, metric, generation, generation_token from spaces where name = ?"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Space:
@@ -32,10 +37,7 @@ def find_space(db: apsw.Connection, name: Any) -> Space:
     Read inside the running statement, so that it belongs to the same snapshot as the vectors.
     Raises SqlFunctionError, naming the spaces there are.
     """
-    row = db.execute(
-        "select id, name, dimensions, metric, generation, generation_token from spaces where name = ?",
-        (name,),
-    ).fetchone()
+    row = db.execute(FIND, (name,)).fetchone()
     if row is not None:
         return Space(*cast(Any, row))
     names = [str(n) for (n,) in db.execute("select name from spaces order by name limit 11")]

@@ -79,6 +79,7 @@ class TableFunctionCursor:
 
     def __init__(self, module: TableFunctionModule) -> None:
         self._module = module
+        self._width = len(module.columns)
         self._arguments: dict[str, Any] = {}
         self._iterator: Iterator[tuple[Any, ...]] = iter(())
         self._row: tuple[Any, ...] | None = None
@@ -103,12 +104,11 @@ class TableFunctionCursor:
 
     def Column(self, number: int) -> Any:
         """The value of one column: of the row, or an argument for a hidden column."""
+        if 0 <= number < self._width:
+            return self._row[number]  # type: ignore[index]  # SQLite asks Eof() first
         if number == -1:
             return self._rowid
-        if number < len(self._module.columns):
-            assert self._row is not None
-            return self._row[number]
-        return self._arguments.get(self._module.parameters[number - len(self._module.columns)])
+        return self._arguments.get(self._module.parameters[number - self._width])
 
     def Rowid(self) -> int:
         """The row's number in this call, from 1."""

@@ -13,6 +13,9 @@ Call = Callable[[], object]
 
 # A call that took so long in all takes no further turns, once it had two.
 PATIENCE_S = 15.0
+# Waited before each call: the helper threads of a BLAS spin for a while after its last product, on a
+# core that the next call would be measured without.
+REST_S = 0.15
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def in_turns(calls: Mapping[str, Call], rounds: int, *, warm: bool = True) -> di
     for _ in range(rounds):
         for name, call in calls.items():
             if len(times[name]) < 2 or sum(times[name]) < PATIENCE_S:
+                time.sleep(REST_S)
                 times[name].append(seconds(call))
     return {name: of_rounds(name, found) for name, found in times.items()}
 

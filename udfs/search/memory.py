@@ -179,7 +179,8 @@ class Residents:
 
 residents = Residents()
 
-_in_memory: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
+# The place of each connection: asking the operating system takes as long as a small search's other steps.
+_places: weakref.WeakKeyDictionary[apsw.Connection, Hashable] = weakref.WeakKeyDictionary()
 
 
 def place_of(db: apsw.Connection) -> Hashable:
@@ -188,15 +189,20 @@ def place_of(db: apsw.Connection) -> Hashable:
     A copied file is another one. A file put in the place of another may get its number; what is kept of
     either is told apart by its version.
     """
+    place = _places.get(db)
+    if place is None:
+        place = _places[db] = _find_place(db)
+    return place
+
+
+def _find_place(db: apsw.Connection) -> Hashable:
     if filename := db.db_filename("main"):
         # Deleted while open, it is not found: then, as in memory, it lives with the connection.
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(filename)
             return status.st_dev, status.st_ino
     place = ("connection", id(db))
-    if db not in _in_memory:
-        _in_memory.add(db)
-        residents.forget_when_gone(db, place)
+    residents.forget_when_gone(db, place)
     return place
 
 

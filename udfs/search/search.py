@@ -16,14 +16,11 @@ from nearsql.udfs.search.exact_search import exact_nearest
 from nearsql.udfs.search.index_search import index_nearest
 from nearsql.udfs.search.indexes import IndexRow, usable_index
 from nearsql.udfs.search.matrix import matrix_bytes
-from nearsql.udfs.spaces import Space, find_space
+from nearsql.udfs.spaces import FIND, Space, find_space
 
 Ids = NDArray[np.int64]
 Distances = NDArray[np.float64]
 
-_SPACE = (
-    "select id, name, dimensions, metric, generation, generation_token from spaces where name = ?"
-)
 ENGINES = ("exact", "hnsw", "ivf", "vec0")
 
 
@@ -51,7 +48,7 @@ def held_space(db: apsw.Connection, name: Any) -> Iterator[Space]:
     Raises SqlFunctionError, naming the spaces there are.
     """
     # As long as a statement is open on one of its rows, what others write is not seen.
-    statement = db.execute(_SPACE, (name,))
+    statement = db.execute(FIND, (name,))
     try:
         row = next(statement, None)
         yield Space(*cast(Any, row)) if row is not None else find_space(db, name)

@@ -50,7 +50,9 @@ class Matrix:
 
     def positions(self, ids: Ids) -> Ids:
         """The row positions of those of the item ids that are in the matrix, ascending, each once."""
-        wanted = np.unique(np.asarray(ids, np.int64))
+        wanted = np.asarray(ids, np.int64)
+        if not (wanted[1:] > wanted[:-1]).all():  # sorting takes longer than this look
+            wanted = np.unique(wanted)
         places = np.searchsorted(self.ids, wanted)
         places = places[places < len(self.ids)]
         return cast(Any, places[self.ids[places] == wanted[: len(places)]])
