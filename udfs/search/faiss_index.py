@@ -17,10 +17,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.udfs.search import index_parts, neighbors
+from nearsql.udfs.search import index_parts
 from nearsql.udfs.search.faiss_calls import faiss_module
-from nearsql.udfs.search.matrix import Matrix
-from nearsql.udfs.spaces import Metric, Space
+from nearsql.udfs.search.workers import in_threads
+from nearsql.udfs.spaces import Metric
 
 Engine = Literal["hnsw", "ivf"]
 Bytes = NDArray[np.uint8]
@@ -258,37 +258,45 @@ def list_sizes(head: Bytes, lists: int) -> Places:
 class Centroids:
     """The centroids of an ivf index, by which it is known which lists are searched for a query.
 
-    They are searched exactly, so that a query finds the same lists alone and in a batch; faiss would
-    round differently.
+    Each query is compared with them by itself, so that it finds the same lists alone and in a batch: a
+    matrix product would round differently.
     """
 
     def __init__(self, index: Any, metric: Metric) -> None:
         faiss = faiss_module()
         stored = faiss.downcast_index(index.quantizer)
         vectors = faiss.rev_swig_ptr(stored.get_xb(), index.nlist * index.d)
-        kind: Metric = "l2" if metric == "l2" else "ip"
-        self._matrix = Matrix(
-            np.arange(index.nlist),
-            vectors.reshape(index.nlist, index.d).copy(),
-            Space(0, "centroids", index.d, kind, 0, 0),
-        )
+        self._vectors = vectors.reshape(index.nlist, index.d).copy()
+        self._is_l2 = metric == "l2"
+        self._scan = faiss.fvec_L2sqr_ny if self._is_l2 else faiss.fvec_inner_products_ny
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""
-        return self._matrix.vectors.nbytes
+        return self._vectors.nbytes
 
     @property
     def are_finite(self) -> bool:
         """Whether they are numbers."""
-        return bool(np.isfinite(self._matrix.vectors).all())
+        return bool(np.isfinite(self._vectors).all())
 
     def nearest(self, queries: Vectors, probes: int) -> tuple[Vectors, Places]:
-        """The lists nearest to each prepared query, (m, probes), and their scores as faiss has them."""
-        lists, distances = neighbors.nearest(self._matrix, queries, probes)
-        is_l2 = self._matrix.space.metric == "l2"
-        with np.errstate(over="ignore"):  # beyond float32, faiss has an infinity too
-            return (distances**2 if is_l2 else -distances).astype(np.float32), lists
+        """The lists nearest to each prepared query, (m, probes) in any order, and their scores as faiss
+        has them: squared distances or inner products."""
+        pointer = faiss_module().swig_ptr
+        m, (lists, d) = len(queries), self._vectors.shape
+        probes = min(probes, lists)
+        scores = np.empty((m, probes), np.float32)
+        nearest = np.empty((m, probes), np.int64)
+
+        def look(i: int) -> None:
+            found = np.empty(lists, np.float32)
+            self._scan(pointer(found), pointer(queries[i]), pointer(self._vectors), d, lists)
+            nearest[i] = np.argpartition(found if self._is_l2 else -found, probes - 1)[:probes]
+            scores[i] = found[nearest[i]]
+
+        in_threads(look, range(m), m * lists * d)
+        return scores, nearest
 
 
 def search_lists(index: Any, queries: Vectors, c: int, scores: Vectors, lists: Places) -> Places:
