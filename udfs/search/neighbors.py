@@ -346,7 +346,11 @@ class _Search:
 
         complete: whether no other row can be among them, or come before one by its id.
         """
-        scores, places = self._best_scores(queries, c, poll)
+        if c == self.n:  # all are candidates
+            scores = None
+            places = np.broadcast_to(np.arange(c), (len(queries), c)).copy()
+        else:
+            scores, places = self._best_scores(queries, c, poll)
         # Scores that overflowed to NaN leave places empty.
         complete = cast(NDArray[np.bool_], (places >= 0).all(axis=1))
         distances = self._distances(queries, places)
@@ -358,7 +362,7 @@ class _Search:
         by_distance = np.argsort(distances, axis=1, kind="stable")[:, :k]
         places = np.take_along_axis(places, by_distance, 1)
         distances = np.take_along_axis(distances, by_distance, 1)
-        if c == self.n:
+        if scores is None:
             return places, distances, complete
         last = distances[:, -1]
         # The best score that a row outside the candidates may truly have.
@@ -399,7 +403,9 @@ class _Search:
                 scores, places = faiss.knn(wanted, rows, min(c, stop - start), metric)
             if metric == faiss.METRIC_L2:
                 np.negative(scores, out=scores)
-            best = (scores, np.where(places < 0, -1, places + start))
+            # Of scores that are NaN, faiss may leave any number as the place.
+            is_place = (places >= 0) & (places < stop - start)
+            best = (scores, np.where(is_place, places + start, -1))
             # Each thread merges what it finds with what it finds lying there.
             while True:
                 try:
