@@ -12,7 +12,8 @@ def size_in_words(n_bytes: float) -> str:
 def duration_in_words(seconds: float) -> str:
     """400 -> '7 minutes'."""
     if seconds < 90:
-        return f"{seconds:.0f} seconds"
+        whole = round(seconds)
+        return f"{whole} second" + "s" * (whole != 1)
     if seconds < 5400:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.1f} hours"

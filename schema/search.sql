@@ -32,7 +32,7 @@ create index vector_indexes_run on vector_indexes (run_id);
 create unique index vector_indexes_ready on vector_indexes (space_id, engine) where is_ready;
 
 -- An index as bytes, little-endian. Part 0 is what faiss writes: an hnsw index whole, an ivf index
--- without its lists. Part 1 is the item id of each place (int64, ascending), part 2 its `vectors.id`
+-- without its lists, followed by the number of vectors in each (int64). Part 1 is the item id of each place (int64, ascending), part 2 its `vectors.id`
 -- (int64). Part 3 + l is list l of an ivf index: the places in it (int64), then their codes; an empty
 -- list has none. In chunks, because one SQLite BLOB stops at 1 GB; with row ids, to be read piecemeal.
 create table vector_index_chunks (

@@ -5,7 +5,8 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-# What faiss writes: an hnsw index whole, an ivf index without its lists.
+# What faiss writes: an hnsw index whole; an ivf index without its lists, then the number of vectors in each
+# (int64 little-endian).
 FAISS = 0
 # The item id of each place, int64 little-endian, ascending.
 ITEMS = 1
