@@ -98,10 +98,11 @@ class BareFaiss:
                 if part < FIRST_LIST:
                     continue
                 size = len(data) // (8 + self.index.code_size)
-                places = data[: 8 * size].view("<i8")
+                # Named, so that both live until faiss has copied them.
+                places = data[: 8 * size].view("<i8").copy()
                 codes = np.ascontiguousarray(data[8 * size :])
                 lists.add_entries(
-                    part - FIRST_LIST, size, faiss.swig_ptr(places.copy()), faiss.swig_ptr(codes)
+                    part - FIRST_LIST, size, faiss.swig_ptr(places), faiss.swig_ptr(codes)
                 )
             self.index.ntotal = len(vectors)
 
