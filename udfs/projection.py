@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.search.matrix import Matrix
-from nearsql.udfs.search.neighbors import Distances, Ids, neighbor_graph
+from nearsql.udfs.search.neighbors import neighbor_graph
+from nearsql.udfs.search.query_blocks import Distances, Ids
 from nearsql.udfs.space_points import euclidean
 
 Method = Literal["umap", "tsne", "pca"]

@@ -1,12 +1,13 @@
 """`nearsql check FILE`: is what the file says sound?"""
 
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import astuple
 
 import click
 
-from nearsql.pipeline.check import COLUMNS, check_file
+from nearsql.pipeline.check import COLUMNS, Finding, check_file
 from nearsql.pipeline.console import say
 from nearsql.pipeline.output import FORMATS, write_rows
 from nearsql.udfs.connection import open_database
@@ -43,6 +44,11 @@ def command(file: str, vision: bool, sample: int, seed: int, format_: str) -> No
             from nearsql.pipeline.detect.check import check_vision
 
             findings += check_vision(db, sample=sample, seed=seed)
+    report(findings, format_)
+
+
+def report(findings: Sequence[Finding], format_: str) -> None:
+    """Prints what checks found, and ends the process with 1 when something is wrong."""
     write_rows(format_, COLUMNS, [astuple(finding) for finding in findings])
     wrong = [finding for finding in findings if finding.wrong]
     if wrong:

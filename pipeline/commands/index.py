@@ -194,18 +194,10 @@ def _list(db: dbapi.Connection, spaces: tuple[str, ...], engine: Any, format_: s
 
 
 def _check(db: dbapi.Connection, spaces: tuple[str, ...], engine: Any, format_: str) -> None:
-    from dataclasses import astuple
-
-    from nearsql.pipeline.check import COLUMNS
+    from nearsql.pipeline.commands.check import report
     from nearsql.pipeline.index.check import check_indexes
 
-    findings = check_indexes(db, spaces, engine)
-    write_rows(format_, COLUMNS, [astuple(finding) for finding in findings])
-    wrong = [finding for finding in findings if finding.wrong]
-    if wrong:
-        say(f"{len(wrong)} of {len(findings)} checks found something wrong")
-        sys.exit(1)
-    say(f"all {len(findings)} checks are as they should be")
+    report(check_indexes(db, spaces, engine), format_)
 
 
 def _drop(db: dbapi.Connection, spaces: tuple[str, ...], engine: Any) -> None:

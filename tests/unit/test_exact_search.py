@@ -27,20 +27,6 @@ def _nothing_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "residents", memory.Residents())
 
 
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of vectors of each read from the table."""
-    counts: list[int] = []
-    read = stored_vectors.read_rows
-
-    def counted(db: Any, space: Any, row_ids: Any, *rest: Any) -> Any:
-        counts.append(len(row_ids))
-        return read(db, space, row_ids, *rest)
-
-    monkeypatch.setattr(stored_vectors, "read_rows", counted)
-    return counts
-
-
 def vectors_of(n: int, d: int, seed: int = 0) -> np.ndarray:
     """Clustered vectors, with duplicates and zeros among them."""
     rng = np.random.default_rng(seed)

@@ -51,20 +51,6 @@ def assert_as_stored(db: dbapi.Connection, name: str = "s") -> Matrix:
     return matrix
 
 
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of vectors of each read from the table."""
-    counts: list[int] = []
-    read = stored_vectors.read_rows
-
-    def counted(db: Any, space: Any, row_ids: Any, *rest: Any) -> Any:
-        counts.append(len(row_ids))
-        return read(db, space, row_ids, *rest)
-
-    monkeypatch.setattr(stored_vectors, "read_rows", counted)
-    return counts
-
-
 def vectors_of(n: int, d: int = 3, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, n_neighbors_needed
 from nearsql.udfs.search.matrix import Matrix
-from nearsql.udfs.search.neighbors import Distances, Ids, neighbor_graph
+from nearsql.udfs.search.neighbors import neighbor_graph
+from nearsql.udfs.search.query_blocks import Distances, Ids
 from nearsql.udfs.search.stored_graph import stored_graph
 
 

@@ -10,10 +10,9 @@ convention); l2 = the Euclidean distance; ip = minus the inner product.
 """
 
 import functools
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +20,17 @@ from numpy.typing import NDArray
 from nearsql.udfs.search.exact_distances import exact_distances
 from nearsql.udfs.search.faiss_calls import faiss_module, matrix_multiplication
 from nearsql.udfs.search.matrix import Matrix
+from nearsql.udfs.search.query_blocks import (
+    Distances,
+    Found,
+    Ids,
+    Queries,
+    Scratch,
+    merged,
+    padded,
+)
 from nearsql.udfs.search.workers import Poll, in_order, in_threads, worker_count
 from nearsql.udfs.spaces import Metric
-
-Ids = NDArray[np.int64]
-Distances = NDArray[np.float64]
 
 # Queries answered together: the height of the blocks that matrix multiplication works on. Higher ones
 # are no faster, as long as the rows come in long blocks too.
@@ -221,7 +226,7 @@ class _Search:
         parts = [slice(start, start + step) for start in range(0, len(queries), step)]
 
         def block(part: slice, poll: Poll | None) -> tuple[Ids, Distances]:
-            return self._block(_Queries(queries[part], exclude[part]), k, poll)
+            return self._block(Queries(queries[part], exclude[part]), k, poll)
 
         # Few blocks one after the other, the threads sharing the rows; many side by side.
         found: Iterator[tuple[Ids, Distances]] = (block(part, poll) for part in parts)
@@ -231,7 +236,7 @@ class _Search:
             places[part], distances[part] = its_places, its_distances
         return places, distances
 
-    def _block(self, queries: "_Queries", k: int, poll: Poll | None) -> tuple[Ids, Distances]:
+    def _block(self, queries: Queries, k: int, poll: Poll | None) -> tuple[Ids, Distances]:
         """As `nearest`: by matrix multiplication, and by a scan for each query that this leaves open."""
         places = np.empty((len(queries), k), np.int64)
         distances = np.empty((len(queries), k), np.float64)
@@ -242,7 +247,7 @@ class _Search:
             for i in np.flatnonzero(nothing):
                 first = np.arange(min(self.n, k + 1))
                 first = first[first != queries.exclude[i]][:k]
-                places[i] = _padded(first, -1, k)
+                places[i] = padded(first, -1, k)
                 distances[i] = np.where(places[i] >= 0, self.metric == "cosine", np.inf)
         left = np.flatnonzero(~nothing)
         candidates = k + 1 + max(8, k // 4)
@@ -262,7 +267,7 @@ class _Search:
 
     # Few queries: one pass over the rows each.
 
-    def _one(self, query: "_Queries", k: int, poll: Poll | None) -> tuple[Ids, Distances]:
+    def _one(self, query: Queries, k: int, poll: Poll | None) -> tuple[Ids, Distances]:
         """The k nearest of one query, (k,) each. One scan gives all scores, hence every candidate."""
         scores = self._scores(query, poll)
         excluded = int(query.exclude[0])
@@ -277,9 +282,9 @@ class _Search:
         candidates = candidates[candidates != excluded]
         distances = self._distances(query, candidates[None, :])[0]
         order = np.lexsort((candidates, distances))[:wanted]
-        return _padded(candidates[order], -1, k), _padded(distances[order], np.inf, k)
+        return padded(candidates[order], -1, k), padded(distances[order], np.inf, k)
 
-    def _worst_possible(self, score: float, query: "_Queries") -> float:
+    def _worst_possible(self, score: float, query: Queries) -> float:
         """The least float32 score that a row may have and still be as near as one of this score."""
         if self.metric == "l2":
             worst = float(score) * (1 + 3 * self.relative_error) - self.dimensions * _TINY
@@ -287,7 +292,7 @@ class _Search:
         error = float(self._product_error(query)[0])
         return float(score) - 2 * error if error < np.inf else -np.inf
 
-    def _product_error(self, queries: "_Queries") -> Distances:
+    def _product_error(self, queries: Queries) -> Distances:
         """How wrong a float32 inner product, or cosine, may be, for each query."""
         norms = np.sqrt(queries.squared_norms)
         if self.metric == "cosine":
@@ -296,7 +301,7 @@ class _Search:
         error = self.relative_error * size + self.dimensions * _TINY
         return np.where(size < _HUGE, error, np.inf)
 
-    def _scores(self, query: "_Queries", poll: Poll | None) -> NDArray[np.float32]:
+    def _scores(self, query: Queries, poll: Poll | None) -> NDArray[np.float32]:
         """The float32 score of every row searched, (n,)."""
         faiss = faiss_module()
         vector = query.unit if self.metric == "cosine" else query.vectors
@@ -340,7 +345,7 @@ class _Search:
     # Many queries: matrix multiplication, whose scores are selected from as they are computed.
 
     def _many(
-        self, queries: "_Queries", k: int, c: int, poll: Poll | None
+        self, queries: Queries, k: int, c: int, poll: Poll | None
     ) -> tuple[Ids, Distances, NDArray[np.bool_]]:
         """(places, distances, complete): the k nearest among the c best scores of each query.
 
@@ -378,7 +383,7 @@ class _Search:
         return places, distances, complete
 
     def _best_scores(
-        self, queries: "_Queries", c: int, poll: Poll | None
+        self, queries: Queries, c: int, poll: Poll | None
     ) -> tuple[NDArray[np.float32], Ids]:
         """(scores, places) of the c rows of the best float32 scores for each query, in any order."""
         faiss = faiss_module()
@@ -391,8 +396,8 @@ class _Search:
         step = max(4096, min(step, int(_OPERATIONS / (2.0 * len(wanted) * self.dimensions))))
         if self.is_copied:
             step = max(1, min(step, _SCRATCH // (4 * self.dimensions)))
-        scratch = _Scratch((min(step, self.n), self.dimensions))
-        found: list[_Found] = []
+        scratch = Scratch((min(step, self.n), self.dimensions))
+        found: list[Found] = []
 
         def multiply(start: int) -> None:
             stop = min(start + step, self.n)
@@ -412,12 +417,12 @@ class _Search:
                     other = found.pop()
                 except IndexError:
                     break
-                best = _merged(best, other, c)
+                best = merged(best, other, c)
             found.append(best)
 
         starts = range(0, self.n, step)
         in_threads(multiply, starts, self.products(len(wanted)), poll)
-        return functools.reduce(lambda one, other: _merged(one, other, c), found)
+        return functools.reduce(lambda one, other: merged(one, other, c), found)
 
     def _rows(self, start: int, stop: int, scratch: NDArray[np.float32]) -> NDArray[np.float32]:
         """The rows of places start to stop: gathered, and scaled to length 1 where cosine needs it."""
@@ -436,7 +441,7 @@ class _Search:
                 np.multiply(into, self.inverse_norms[part, None], out=into)
         return out
 
-    def _distances(self, queries: "_Queries", places: Ids) -> Distances:
+    def _distances(self, queries: Queries, places: Ids) -> Distances:
         """The float64 distance of each query to the rows at its places, (m, c)."""
         return exact_distances(
             self.vectors,
@@ -459,58 +464,3 @@ def _search(matrix: Matrix, rows: Ids | None) -> _Search:
     if search is None:
         search = _whole[matrix] = _Search(matrix, None)
     return search
-
-
-class _Queries:
-    """A block of queries: vectors (m, d) float32, and for each the place it must not find, or -1."""
-
-    def __init__(self, vectors: NDArray[np.float32], exclude: Ids) -> None:
-        self.vectors = np.ascontiguousarray(vectors, np.float32)
-        self.exclude = exclude
-        exact = self.vectors.astype(np.float64)
-        self.squared_norms: Distances = (exact * exact).sum(axis=1)
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def take(self, which: Any) -> "_Queries":
-        """Some of the queries."""
-        return _Queries(self.vectors[which], self.exclude[which])
-
-    @property
-    def unit(self) -> NDArray[np.float32]:
-        """The vectors scaled to length 1; those of zeros stay so."""
-        norms = np.sqrt(self.squared_norms)[:, None]
-        scaled = np.zeros(self.vectors.shape, np.float64)
-        np.divide(self.vectors, norms, out=scaled, where=norms > 0)
-        return scaled.astype(np.float32)
-
-
-class _Scratch(threading.local):
-    """Memory for copied rows, one array for each thread, made when it first needs it."""
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self.shape = shape
-
-    @functools.cached_property
-    def own(self) -> NDArray[np.float32]:
-        return np.empty(self.shape, np.float32)
-
-
-# Scores and places of the best rows for each query, (m, c).
-_Found = tuple[NDArray[np.float32], Ids]
-
-
-def _merged(one: _Found, other: _Found, c: int) -> _Found:
-    """The c best of both, in any order; places of -1, whose scores are none, stay if all are needed."""
-    scores = np.concatenate([one[0], other[0]], axis=1)
-    places = np.concatenate([one[1], other[1]], axis=1)
-    if scores.shape[1] <= c:
-        return scores, places
-    best = np.argpartition(-scores, c - 1, axis=1)[:, :c]
-    return np.take_along_axis(scores, best, 1), np.take_along_axis(places, best, 1)
-
-
-def _padded(values: NDArray[Any], filler: float, k: int) -> NDArray[Any]:
-    missing = k - len(values)
-    return np.pad(values, (0, missing), constant_values=filler) if missing else values

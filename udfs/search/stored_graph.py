@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.udfs.search.matrix import Matrix
-from nearsql.udfs.search.neighbors import Distances, Ids, neighbor_graph
+from nearsql.udfs.search.neighbors import neighbor_graph
+from nearsql.udfs.search.query_blocks import Distances, Ids
 from nearsql.udfs.spaces import Space
 
 # Rows that are looked at together: 24 MB.
