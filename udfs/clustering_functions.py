@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nearsql.udfs import within as within_argument
 from nearsql.udfs.arguments import number, one_of, optional_whole_number, whole_number
 from nearsql.udfs.catalogue import sql_function
+from nearsql.udfs.clustering.approximations import NEIGHBORS
 from nearsql.udfs.clustering.cluster_model import find_model
 from nearsql.udfs.interrupt import Poll
 from nearsql.udfs.search.matrix import Matrix, load_matrix
@@ -34,6 +35,7 @@ def hdbscan(
     within: str | None = None,
     selection: str = "eom",
     epsilon: float = 0.0,
+    neighbors: str = "auto",
 ) -> Iterator[tuple[int, int | None, float, float | None, float | None, float | None]]:
     """The clusters of a space by density, as the hdbscan library finds them. Noise has cluster NULL.
 
@@ -46,6 +48,9 @@ def hdbscan(
     SELECT, or of a JSON array of ids. For a whole space, neighbours that `nearsql neighbors` has stored
     (more than min_samples) are read and not searched; the clusters are the same.
 
+    neighbors: 'exact' compares all pairs of items, 'graph' only those that a graph of nearest neighbours
+    may leave unsettled; 'auto' is 'exact' for up to 30,000 items, and 'graph' for more.
+
     In a space of metric cosine, distances are those of the vectors divided by their norms: chords,
     sqrt(2 * cosine distance), which core_distance and epsilon measure. probability is 0 for noise.
     birth_lambda is 1 / the distance at which the item's cluster split off from the one around it
@@ -55,33 +60,31 @@ def hdbscan(
     samples = optional_whole_number("min_samples", min_samples, at_least=1) or size
     method = one_of("selection", selection, SELECTIONS)
     least = number("epsilon", epsilon, at_least=0.0)
+    way = one_of("neighbors", neighbors, NEIGHBORS)
     matrix = _sample(db, find_space(db, space), downsample, within)
-    points = euclidean(matrix)
-    n = len(points.ids)
-    if n < 2:  # nothing that a distance could be measured to
+    if len(matrix.ids) < 2:  # nothing that a distance could be measured to
+        points = euclidean(matrix)
         yield from ((item, None, 0.0, None, None, None) for item in points.ids.tolist())
         return
     # Here, because they import numba, which takes a while.
     from nearsql.udfs.clustering.hdbscan_tree import cut
-    from nearsql.udfs.clustering.neighbor_lists import neighbor_lists
-    from nearsql.udfs.clustering.spanning_tree import spanning_tree
+    from nearsql.udfs.clustering.space_tree import space_tree
 
     poll = Poll(db)
-    lists = neighbor_lists(db, matrix, points, samples, poll)
-    tree = spanning_tree(points.vectors, lists, samples, poll)
+    made = space_tree(db, matrix, samples, neighbors=way, poll=poll)
     found = cut(
-        tree,
+        made.tree,
         min_cluster_size=size,
         cluster_selection_method=method,
         cluster_selection_epsilon=least,
     )
     poll()
     yield from zip(
-        points.ids.tolist(),
+        made.points.ids.tolist(),
         [label if label >= 0 else None for label in found.labels.tolist()],
         found.probabilities.tolist(),
         found.outlier_scores.tolist(),
-        tree.core_distances.tolist(),
+        made.tree.core_distances.tolist(),
         _null_for_nan(found.birth_lambdas),
         strict=True,
     )
