@@ -1,10 +1,16 @@
 """What several files of tests share; their helpers lie beside this folder."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from nearsql.pipeline.index import index, make
+from nearsql.udfs import dbapi
+from nearsql.udfs.search import memory
+from nearsql.udfs.search.memory import Residents
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -37,3 +43,26 @@ def root(tmp_path: Path) -> Path:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few items of a neighbour graph are several transactions."""
     use_small_blocks(monkeypatch)
+
+
+@pytest.fixture
+def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recall of an index is measured on few items."""
+    monkeypatch.setattr(make, "TUNED_ON", 300)
+    monkeypatch.setattr(make, "MEASURED_ON", 300)
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Residents:
+    """Nothing in memory yet."""
+    monkeypatch.setattr(memory.residents, "_kept", type(memory.residents._kept)())
+    return memory.residents
+
+
+@pytest.fixture
+def indexed(db: dbapi.Connection, add_space: Callable[..., int]) -> dbapi.Connection:
+    """Space `s` of 300 vectors, with an hnsw and an ivf index."""
+    add_space("s", np.random.default_rng(0).standard_normal((300, 16)))
+    for engine in ("hnsw", "ivf"):
+        index(db, ["s"], engine)
+    return db

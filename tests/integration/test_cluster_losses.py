@@ -14,7 +14,7 @@ from served import site
 
 from nearsql.pipeline import runs
 from nearsql.pipeline.cli import cli
-from nearsql.pipeline.cluster_losses import cluster_losses, loss_matrix
+from nearsql.pipeline.cluster.losses import cluster_losses, loss_matrix
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.replay import CannotReplay, replay
 from nearsql.udfs import dbapi

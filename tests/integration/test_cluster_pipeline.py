@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nearsql.pipeline import cluster as module
 from nearsql.pipeline.cli import cli
-from nearsql.pipeline.cluster import cluster_spaces
+from nearsql.pipeline.cluster import cluster_spaces, forecast
+from nearsql.pipeline.cluster import run as module
+from nearsql.pipeline.cluster.results import FoundClusters
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.replay import replay
 from nearsql.udfs import dbapi
@@ -145,15 +146,15 @@ def test_nothing_is_written_when_the_space_changes_meanwhile(
     db: dbapi.Connection, add_space: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_space("s", blobs())
-    compute = module._compute
+    compute = module.compute
 
-    def disturbed(*args: object) -> list[module.Row]:
+    def disturbed(*args: object) -> FoundClusters:
         rows = compute(*args)  # type: ignore[arg-type]
         db.execute("delete from vectors where item_id = 7")
         db.commit()
         return rows
 
-    monkeypatch.setattr(module, "_compute", disturbed)
+    monkeypatch.setattr(module, "compute", disturbed)
     with pytest.raises(UserError, match="the vectors of space 's' changed during this run"):
         cluster_spaces(db, ["s"])
     assert db.execute("select count(*) from memberships").fetchone() == (0,)
@@ -167,9 +168,9 @@ def test_no_transaction_is_open_while_computing(
     db: dbapi.Connection, add_space: Fill, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_space("s", blobs())
-    compute = module._compute
+    compute = module.compute
 
-    def beside(*args: object) -> list[module.Row]:
+    def beside(*args: object) -> FoundClusters:
         rows = compute(*args)  # type: ignore[arg-type]
         assert not db.in_transaction
         other = dbapi.connect(database, timeout=0)
@@ -178,7 +179,7 @@ def test_no_transaction_is_open_while_computing(
         other.close()
         return rows
 
-    monkeypatch.setattr(module, "_compute", beside)
+    monkeypatch.setattr(module, "compute", beside)
     (result,) = cluster_spaces(db, ["s"])
     assert result.run_id is not None
 
@@ -234,6 +235,6 @@ def test_long_work_is_forecast(
     add_space("s", blobs())
     cluster_spaces(db, ["s"], quiet=False)
     assert "of memory" not in capsys.readouterr().err  # not worth a word
-    monkeypatch.setattr(module, "_SECONDS_WORTH_SAYING", 0.0)
+    monkeypatch.setattr(forecast, "_SECONDS_WORTH_SAYING", 0.0)
     cluster_spaces(db, ["s"], quiet=False)
-    assert "s: 60 items, about 0 s and 67 MB of memory" in capsys.readouterr().err
+    assert "s: 60 items, about 0 seconds and 67.2 MB of memory" in capsys.readouterr().err

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from nearsql.pipeline import cluster as cluster_module
 from nearsql.pipeline import neighbors as neighbors_module
 from nearsql.pipeline.cli import cli
 from nearsql.pipeline.cluster import cluster_spaces
+from nearsql.pipeline.cluster import run as cluster_module
 from nearsql.pipeline.neighbors import neighbors, stored_neighbors
 from nearsql.pipeline.project import project_space
 from nearsql.pipeline.replay import replay
@@ -251,7 +251,7 @@ def test_a_graph_that_is_deleted_meanwhile_is_still_named(
 ) -> None:
     add_space("s", blobs())
     (graph,) = neighbors(db, ["s"], k=30)
-    compute = cluster_module._compute
+    compute = cluster_module.compute
 
     def then_delete(*args: Any) -> Any:
         rows = compute(*args)
@@ -259,7 +259,7 @@ def test_a_graph_that_is_deleted_meanwhile_is_still_named(
         db.commit()
         return rows
 
-    monkeypatch.setattr(cluster_module, "_compute", then_delete)
+    monkeypatch.setattr(cluster_module, "compute", then_delete)
     (result,) = cluster_spaces(db, ["s"])
     assert db.execute(RUNS_READ, (result.run_id,)).fetchall() == [
         (None, f"neighbors {graph.run_id}")
