@@ -114,7 +114,7 @@ def command(file: str, spaces: tuple[str, ...], **options: Any) -> None:
 def _cluster_losses(
     file: str, loss_run: int, given: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    from nearsql.pipeline.cluster_losses import cluster_losses
+    from nearsql.pipeline.cluster.losses import cluster_losses
 
     chosen: dict[str, Any] = {"component": "cls", "symmetrize": "mean"}
     chosen |= {name: value for name, value in given.items() if value is not None}

@@ -15,11 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.pipeline.cluster import METHOD_OF_LOSSES, PACKAGES, Row, write_clusters
+from nearsql.pipeline.cluster.results import (
+    ClusterRow,
+    FoundClusters,
+    MemberRow,
+    hash_result,
+    write_result,
+)
+from nearsql.pipeline.cluster.run import PACKAGES
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
-from nearsql.pipeline.runs import Run, hash_rows, immediate, run, run_input
+from nearsql.pipeline.runs import Run, immediate, run, run_input
 from nearsql.udfs import dbapi
+
+METHOD = "hdbscan of loss distances"
 
 Matrix = NDArray[np.float64]
 
@@ -70,7 +79,7 @@ def cluster_losses(
     matrix = loss_matrix(db, run_id, component, symmetrize)
     n = len(matrix.item_ids)
     parameters = {
-        "method": METHOD_OF_LOSSES,
+        "method": METHOD,
         "loss_distance_run": run_id,
         "component": component,
         "symmetrize": symmetrize,
@@ -82,21 +91,20 @@ def cluster_losses(
     source = run_input(db, run_id)
     with run(db, "cluster", parameters=parameters, inputs=[source], packages=PACKAGES) as current:
         with current.timed("compute"):
-            rows = _hdbscan(matrix, parameters)
-        clusters = _clusters(rows)
+            found = _hdbscan(matrix, parameters)
         with current.timed("write"), immediate(db):
-            write_clusters(db, current.id, clusters, rows)
+            write_result(db, current.id, found.clusters, found.members)
             _write_left_out(current, matrix)
-        noise = sum(row[1] is None for row in rows)
+        noise = sum(row.label is None for row in found.members)
         current.counts |= {
             "total": n + len(matrix.left_out),
             "sampled": n,
             "left_out": len(matrix.left_out),
-            "clusters": len(clusters),
+            "clusters": len(found.clusters),
             "noise": noise,
             "noise_share": round(noise / n, 4),
         }
-        current.result_sha256 = hash_rows(rows)
+        current.result_sha256 = hash_result(found.clusters, found.members)
     return LossClusterResult(current.id, dict(current.counts))
 
 
@@ -107,7 +115,8 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
         matrix = loss_matrix(db, then["loss_distance_run"], then["component"], then["symmetrize"])
     except UserError as error:
         raise CannotReplay(f"run {recorded.id}: {error}") from error
-    return hash_rows(_hdbscan(matrix, then))
+    found = _hdbscan(matrix, then)
+    return hash_result(found.clusters, found.members)
 
 
 def loss_matrix(db: dbapi.Connection, run_id: int, component: str, symmetrize: str) -> LossMatrix:
@@ -184,7 +193,7 @@ def _defined(distances: Matrix) -> tuple[list[int], dict[int, int]]:
     return np.flatnonzero(kept).tolist(), left_out
 
 
-def _hdbscan(matrix: LossMatrix, parameters: dict[str, Any]) -> list[Row]:
+def _hdbscan(matrix: LossMatrix, parameters: dict[str, Any]) -> FoundClusters:
     """The steps of hdbscan.HDBSCAN(metric="precomputed"), of which it does not keep all."""
     from hdbscan._hdbscan_linkage import mst_linkage_core
     from hdbscan._hdbscan_reachability import mutual_reachability
@@ -202,37 +211,30 @@ def _hdbscan(matrix: LossMatrix, parameters: dict[str, Any]) -> list[Row]:
         cluster_selection_method=parameters["selection"],
         cluster_selection_epsilon=parameters["epsilon"],
     )
-    return [
-        (
-            item_id,
-            int(label) if label >= 0 else None,
-            float(probability),
-            float(score),
-            float(core_distance),
-            float(birth) if label >= 0 else None,
-        )
-        for item_id, label, probability, score, core_distance, birth in zip(
-            matrix.item_ids,
-            found.labels,
-            found.probabilities,
-            found.outlier_scores,
-            core,
-            found.birth_lambdas,
-            strict=True,
-        )
-    ]
+    labels = [label if label >= 0 else None for label in found.labels.tolist()]
+    rows = zip(
+        matrix.item_ids,
+        labels,
+        found.probabilities.tolist(),
+        found.outlier_scores.tolist(),
+        core.tolist(),
+        strict=True,
+    )
+    members = [MemberRow(1, *row) for row in rows]
+    return FoundClusters(_clusters(members, found.birth_lambdas.tolist()), members)
 
 
-def _clusters(rows: list[Row]) -> list[tuple[int, int, None, int, float | None]]:
-    """(label, size, no centroid, exemplar, birth lambda): the exemplar is the likeliest item."""
-    members: dict[int, list[Row]] = {}
-    for row in rows:
-        if row[1] is not None:
-            members.setdefault(row[1], []).append(row)
+def _clusters(members: list[MemberRow], births: list[float]) -> list[ClusterRow]:
+    """Without centroids, which distances have not. The exemplar is the likeliest item."""
+    by_label: dict[int, list[int]] = {}
+    for place, row in enumerate(members):
+        if row.label is not None:
+            by_label.setdefault(row.label, []).append(place)
     clusters = []
-    for label, of_label in sorted(members.items()):
-        exemplar = min(of_label, key=lambda row: (-row[2], row[0]))
-        clusters.append((label, len(of_label), None, exemplar[0], exemplar[5]))
+    for label, places in sorted(by_label.items()):
+        exemplar = max(places, key=lambda place: (members[place].probability, -place))
+        item = members[exemplar].item_id
+        clusters.append(ClusterRow(1, label, None, len(places), None, item, births[exemplar]))
     return clusters
 
 

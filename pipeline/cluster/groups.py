@@ -1,0 +1,167 @@
+"""Clustering one space after the other: which, how many items of each, and what is recorded of it.
+
+All methods share this loop. A method says what it will compute with (its effective parameters) and
+computes; everything else is here: spaces that are skipped and why, forecast, run, the one atomic write,
+and counts before and after.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nearsql.pipeline.cluster.forecast import tell
+from nearsql.pipeline.cluster.results import FoundClusters, hash_result, write_result
+from nearsql.pipeline.console import UserError, progress, say
+from nearsql.pipeline.run_spaces import add_runs_read, refuse_if_changed
+from nearsql.pipeline.runs import immediate, run, space_input
+from nearsql.udfs import dbapi
+from nearsql.udfs.search.stored_graph import noting_graph_runs
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The vectors of a space: how many there are, how many a downsample takes, why it cannot be clustered."""
+
+    space: str
+    total: int
+    sampled: int
+    skipped: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterResult:
+    """How a space's clustering went; run_id is None when it was skipped, for the reason given.
+
+    counts: total and sampled items, clusters, noise, noise_share (of a run with levels: of the first),
+    and what its method adds. graph_run: whose stored neighbours were read, None when they were computed.
+    """
+
+    space: str
+    run_id: int | None
+    counts: dict[str, int | float] = field(default_factory=dict)
+    skipped: str | None = None
+    graph_run: int | None = None
+
+
+# The effective parameters of a group, as they are recorded: `method` and `space` among them, and all
+# that `compute` needs to give the same again.
+Parameters = Callable[[Group], dict[str, Any]]
+# compute(db, space, parameters): the space may be renamed when a run is replayed.
+Compute = Callable[[dbapi.Connection, str, dict[str, Any]], FoundClusters]
+
+
+def cluster_groups(
+    db: dbapi.Connection,
+    spaces: Sequence[str] | None,
+    downsample: int,
+    parameters: Parameters,
+    compute: Compute,
+    *,
+    packages: Sequence[str],
+    seed: int | None = None,
+    quiet: bool = True,
+) -> list[ClusterResult]:
+    """Clusters the named spaces, or all there are, each as a run of its own; gives a result for each.
+
+    packages: those whose versions the result depends on. A space that cannot be clustered is skipped,
+    and the reason is said. Raises LookupError for a space that is not there, before any work, and
+    UserError when one changes while it is clustered: of that one nothing is written, and those before it
+    stay complete.
+    """
+    groups = find_groups(db, spaces, downsample)
+    results = []
+    with progress("spaces clustered", len(groups), quiet=quiet) as bar:
+        for group in groups:
+            if group.skipped is not None:
+                say(f"skipped {group.space}: {group.skipped}")
+                counts: dict[str, int | float] = {"total": group.total, "sampled": group.sampled}
+                results.append(ClusterResult(group.space, None, counts, group.skipped))
+            else:
+                effective = parameters(group)
+                if not quiet:
+                    tell(db, group.space, group.total, group.sampled, effective)
+                result = _cluster(db, group, effective, compute, packages, seed)
+                results.append(result)
+                if not quiet and len(groups) > 1:
+                    say(f"{group.space}: {in_words(result)}")
+            bar.advance()
+    return results
+
+
+def find_groups(db: dbapi.Connection, spaces: Sequence[str] | None, downsample: int) -> list[Group]:
+    """The spaces asked for, in their order, or all by name.
+
+    Raises LookupError for one that is not there, UserError when there is none at all.
+    """
+    rows = db.execute(
+        "select g.space, g.total, g.sampled, s.metric"
+        " from space_groups(?) g join spaces s on s.name = g.space",
+        (downsample,),
+    ).fetchall()
+    found = {
+        name: Group(name, total, sampled, _reason(total, sampled, downsample, metric))
+        for name, total, sampled, metric in rows
+    }
+    names = list(found) if spaces is None else list(dict.fromkeys(spaces))
+    if not names:
+        raise UserError("this file has no spaces to cluster: run `nearsql embed` first")
+    for name in names:
+        if name not in found:
+            there_are = ", ".join(found) or "none; run `nearsql embed` first"
+            raise LookupError(f"there is no space {name!r}: the spaces are {there_are}")
+    return [found[name] for name in names]
+
+
+def in_words(result: ClusterResult) -> str:
+    """What came of a run, for its log line."""
+    counts = result.counts
+    return (
+        f"run {result.run_id}: {counts['clusters']:,} clusters of {counts['sampled']:,} items,"
+        f" {counts['noise']:,} noise ({100 * counts['noise_share']:.1f}%)"
+    )
+
+
+def _reason(total: int, sampled: int, downsample: int, metric: str) -> str | None:
+    if sampled < 2:
+        return f"a downsample by {downsample} leaves {sampled} of {total} items, and 2 are needed"
+    if metric == "ip":
+        return "inner products are not distances; store the vectors with metric cosine or l2"
+    return None
+
+
+def _cluster(
+    db: dbapi.Connection,
+    group: Group,
+    parameters: dict[str, Any],
+    compute: Compute,
+    packages: Sequence[str],
+    seed: int | None,
+) -> ClusterResult:
+    source = space_input(db, group.space)
+    with run(
+        db, "cluster", parameters=parameters, seed=seed, inputs=[source], packages=packages
+    ) as current:
+        with current.timed("compute"), noting_graph_runs() as graphs:
+            found = compute(db, group.space, parameters)
+        with current.timed("hash"):
+            current.result_sha256 = hash_result(found.clusters, found.members)
+        with current.timed("write"), immediate(db):
+            refuse_if_changed(db, source)
+            add_runs_read(current, graphs, "neighbors")
+            write_result(db, current.id, found.clusters, found.members)
+        current.counts |= {"total": group.total, **_counts(found), **found.counts}
+    return ClusterResult(
+        group.space, current.id, dict(current.counts), graph_run=max(graphs, default=None)
+    )
+
+
+def _counts(found: FoundClusters) -> dict[str, int | float]:
+    """Those of the first level, and its share of noise."""
+    members = [row for row in found.members if row.level == 1]
+    noise = sum(row.label is None for row in members)
+    return {
+        "sampled": len(members),
+        "clusters": sum(row.level == 1 for row in found.clusters),
+        "noise": noise,
+        "noise_share": round(noise / len(members), 4),
+    }
