@@ -1,7 +1,6 @@
 """Density clustering in SQL: hdbscan, cluster_assign, cluster_assignments."""
 
 from collections.abc import Iterator
-from typing import Any, cast
 
 import apsw
 import numpy as np
@@ -13,10 +12,10 @@ from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.clustering.approximations import NEIGHBORS
 from nearsql.udfs.clustering.cluster_model import find_model
 from nearsql.udfs.interrupt import Poll
-from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.neighbors import QUERY_BLOCK
-from nearsql.udfs.space_points import euclidean, part
-from nearsql.udfs.spaces import Space, find_space
+from nearsql.udfs.space_points import euclidean
+from nearsql.udfs.space_sample import sample_of
+from nearsql.udfs.spaces import find_space
 from nearsql.udfs.vector_functions import parse_vector
 
 SELECTIONS = ("eom", "leaf")
@@ -61,7 +60,7 @@ def hdbscan(
     method = one_of("selection", selection, SELECTIONS)
     least = number("epsilon", epsilon, at_least=0.0)
     way = one_of("neighbors", neighbors, NEIGHBORS)
-    matrix = _sample(db, find_space(db, space), downsample, within)
+    matrix = sample_of(db, find_space(db, space), downsample, within)
     if len(matrix.ids) < 2:  # nothing that a distance could be measured to
         points = euclidean(matrix)
         yield from ((item, None, 0.0, None, None, None) for item in points.ids.tolist())
@@ -137,22 +136,6 @@ def cluster_assignments(
             distances.tolist(),
             strict=True,
         )
-
-
-def _sample(db: apsw.Connection, space: Space, downsample: Any, within: Any) -> Matrix:
-    """The part of a space that downsample and within leave."""
-    factor = whole_number("downsample", downsample, at_least=1)
-    ids = within_argument.item_ids(db, within)
-    if factor > 1:
-        taken = db.execute(
-            "select v.item_id from vectors v join items i on i.id = v.item_id"
-            " where v.space_id = ? and i.sequence_number % ? = 0",
-            (space.id, factor),
-        )
-        sampled = np.array([item for (item,) in cast(Any, taken)], np.int64)
-        ids = sampled if ids is None else np.intersect1d(ids, sampled)
-    matrix = load_matrix(db, space)
-    return matrix if ids is None else part(matrix, ids)
 
 
 def _null_for_nan(values: NDArray[np.float64]) -> list[float | None]:
