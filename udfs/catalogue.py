@@ -33,6 +33,7 @@ MODULES = (
     "nearsql.udfs.loss_functions",
     "nearsql.udfs.vote_functions",
     "nearsql.udfs.clustering_functions",
+    "nearsql.udfs.cluster_level_functions",
     "nearsql.udfs.projection_functions",
     "nearsql.udfs.sampling_functions",
     "nearsql.udfs.vector_functions",
