@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 from nearsql.pipeline import images
@@ -40,6 +39,7 @@ from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.runs import Run, RunInput, hash_rows, immediate, run
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
+from nearsql.udfs.sql_files import read_sql
 
 # Shorter work needs no forecast.
 _SECONDS_WORTH_SAYING = 5.0
@@ -213,7 +213,7 @@ def _items_to_do(
     db: dbapi.Connection, kind: str, collection: str | None, target: Target | None
 ) -> list[int]:
     """The ids of the items that the space lacks: all of them, while there is no space."""
-    sql = files(__package__ or "").joinpath("items_to_embed.sql").read_text("utf-8")
+    sql = read_sql(__package__, "items_to_embed")
     values = {
         "kind": kind,
         "collection": collection,

@@ -16,7 +16,6 @@ often as it takes.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from nearsql.udfs.search.neighbors import QUERY_BLOCK, nearest
 from nearsql.udfs.search.stored_graph import graph_run
 from nearsql.udfs.search.stored_vectors import rows_of_space
 from nearsql.udfs.spaces import Space, find_space
+from nearsql.udfs.sql_files import read_sql
 
 KIND = "neighbors"
 # What the result depends on, besides what every run's does.
@@ -362,4 +362,4 @@ def _remove_rows(db: dbapi.Connection, run_id: int) -> None:
 
 
 def _sql(name: str) -> str:
-    return files(__package__ or "").joinpath(f"neighbors_{name}.sql").read_text("utf-8")
+    return read_sql(__package__, f"neighbors_{name}")

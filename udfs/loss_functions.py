@@ -1,7 +1,6 @@
 """Neighbours by a stored loss distance: knn_loss."""
 
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any, cast
 
 import apsw
@@ -9,6 +8,7 @@ import apsw
 from nearsql.udfs.arguments import one_of, shown, text, whole_number
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.sql_files import read_sql
 
 DIRECTIONS = ("image", "target", "mean", "max", "min")
 
@@ -44,7 +44,7 @@ def knn_loss(
         "k": count,
         "direction": one_of("direction", direction, DIRECTIONS),
     }
-    sql = (files("nearsql.udfs") / "knn_loss.sql").read_text(encoding="utf-8")
+    sql = read_sql(__package__, "knn_loss")
     found = cast(Any, db.execute(sql, values).fetchall())
     if not found:
         _check_there_are_rows(db, values)

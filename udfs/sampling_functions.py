@@ -1,7 +1,6 @@
 """Downsampling by sequence number: which spaces are large enough to cluster, and on which items."""
 
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any, cast
 
 import apsw
@@ -9,6 +8,7 @@ import apsw
 from nearsql.udfs.arguments import whole_number
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.spaces import find_space
+from nearsql.udfs.sql_files import read_sql
 
 
 @sql_function(
@@ -25,7 +25,7 @@ def space_groups(
     when it takes fewer than two.
     """
     factor = whole_number("downsample", downsample, at_least=1)
-    sql = (files("nearsql.udfs") / "space_groups.sql").read_text(encoding="utf-8")
+    sql = read_sql(__package__, "space_groups")
     yield from cast(Any, db.execute(sql, {"downsample": factor}))
 
 

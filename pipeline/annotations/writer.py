@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from nearsql.pipeline.annotations.objects import (
@@ -13,6 +12,7 @@ from nearsql.pipeline.annotations.objects import (
 )
 from nearsql.pipeline.annotations.outlines import mask_and_area
 from nearsql.pipeline.runs import Run, hash_rows, immediate
+from nearsql.udfs.sql_files import read_sql
 
 # One transaction writes about this many images, or numbers of their outlines: a killed process loses
 # no more, and no more is in memory.
@@ -162,7 +162,7 @@ class TruthWriter:
         """What is stored of these items: whether it is complete, and its hash."""
         known: dict[int, tuple[bool, str]] = {}
         incomplete: dict[int, list[AnnotatedObject]] = {}
-        sql = files(__package__ or "").joinpath("known_truths.sql").read_text("utf-8")
+        sql = read_sql(__package__, "known_truths")
         for item_id, sha256, *columns in self._db.execute(sql, (self._ids(),)):
             if sha256 is not None:
                 known[item_id] = (True, sha256)

@@ -6,7 +6,6 @@ in the batch, or on the thread count: that is why numbers may differ a little.
 
 import random
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from nearsql.pipeline.detect.rows import COLUMNS, ItemRows, item_rows, stored_sh
 from nearsql.pipeline.detect.run import recorded_judge
 from nearsql.pipeline.replay import CannotReplay, recorded_run
 from nearsql.udfs import dbapi
+from nearsql.udfs.sql_files import read_sql
 
 SAMPLE = 16
 
@@ -96,7 +96,7 @@ def _check_run(
 
 def _sampled(db: dbapi.Connection, run_id: int, sample: int, seed: int) -> list[int]:
     """Items whose ground truth is still the one they were measured against."""
-    sql = files(__package__ or "").joinpath("items_to_check.sql").read_text("utf-8")
+    sql = read_sql(__package__, "items_to_check")
     item_ids = [item_id for (item_id,) in db.execute(sql, (run_id,))]
     return sorted(random.Random(seed).sample(item_ids, min(sample, len(item_ids))))
 

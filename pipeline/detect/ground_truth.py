@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 from nearsql.pipeline.detect.truth import Target
 from nearsql.udfs import dbapi
+from nearsql.udfs.sql_files import read_sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def read_truth(
     the data set gives it (COCO counts to 90, its 80 classes from 0); without a name, by its number.
     """
     truths: dict[int, GroundTruth] = {}
-    sql = files(__package__ or "").joinpath("ground_truth.sql").read_text("utf-8")
+    sql = read_sql(__package__, "ground_truth")
     for (
         item_id,
         sha256,

@@ -9,7 +9,6 @@ of runs with others (another --conf, say) are not comparable. With which, `model
 
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from nearsql.pipeline.console import UserError
 from nearsql.pipeline.runs import Run, immediate
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
+from nearsql.udfs.sql_files import read_sql
 
 METRICS = ("mean_iou", "mean_conf", "hit_freq", "dice_score")
 
@@ -91,7 +91,7 @@ def _read(
     db: dbapi.Connection, run_id: int, components: Sequence[str], settings: str
 ) -> tuple[list[int], Values]:
     """Item ids and their values as (items, columns); NaN for NULL."""
-    sql = files(__package__ or "").joinpath("metric_rows.sql").read_text("utf-8")
+    sql = read_sql(__package__, "metric_rows")
     item_ids, values = [], []
     for item_id, losses, *metrics in db.execute(sql, {"run_id": run_id, "settings": settings}):
         losses = json.loads(losses)
@@ -106,7 +106,7 @@ def _read(
 def _space(run: Run, name: str, dimensions: int, parameters: dict[str, object]) -> int:
     """The space's id. What its numbers mean is kept with its model, a row of `models` of its name."""
     db = run.db
-    sql = files(__package__ or "").joinpath("metric_space_taken.sql").read_text("utf-8")
+    sql = read_sql(__package__, "metric_space_taken")
     taken = db.execute(sql, {"name": name, "dimensions": dimensions}).fetchone()
     if taken is not None:
         raise UserError(

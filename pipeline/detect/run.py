@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 
 import torch
 
@@ -37,6 +36,7 @@ from nearsql.pipeline.item_contents import Items
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.runs import Run, RunInput, immediate, run
 from nearsql.udfs import dbapi
+from nearsql.udfs.sql_files import read_sql
 
 PACKAGES = ("torch", "torchvision", "ultralytics", "pillow", "opencv-python", "pycocotools")
 
@@ -212,7 +212,7 @@ def _items_to_do(
     run_id: int | None = None,
 ) -> list[int]:
     """The ids of the images to judge. spaces: where each needs a vector. run_id: of a run to go on with."""
-    sql = files(__package__ or "").joinpath("items_to_detect.sql").read_text("utf-8")
+    sql = read_sql(__package__, "items_to_detect")
     values = {
         "model_id": model_id,
         "collection": collection,

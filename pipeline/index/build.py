@@ -24,6 +24,7 @@ from nearsql.udfs import dbapi
 from nearsql.udfs.search.faiss_calls import faiss_module
 from nearsql.udfs.search.vec0_index import refuse_unsuitable
 from nearsql.udfs.spaces import find_space
+from nearsql.udfs.sql_files import read_sql
 
 __all__ = ["IndexResult", "index"]
 
@@ -117,10 +118,14 @@ def _same_index(
 ) -> IndexResult | None:
     """The ready index of these very vectors and parameters, if there is one, its bar moved as wished."""
     row = db.execute(
-        "select id, run_id, parameters_json, n, bytes, build_ms, recall_json from vector_indexes"
-        " where space_id = ? and engine = ? and is_ready and seed = ? and generation = ?"
-        " and generation_token = ?",
-        (source.space_id, engine, wish.seed, source.generation, source.generation_token),
+        read_sql(__package__, "same_index"),
+        {
+            "space": source.space_id,
+            "engine": engine,
+            "seed": wish.seed,
+            "generation": source.generation,
+            "generation_token": source.generation_token,
+        },
     ).fetchone()
     if row is None:
         return None

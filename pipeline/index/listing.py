@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.index import store
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.stored_vectors import changes_since
 from nearsql.udfs.spaces import find_space
+from nearsql.udfs.sql_files import read_sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def stored_indexes(
 
     Raises SqlFunctionError for a space that is not there.
     """
-    sql = files(__package__ or "").joinpath("listing.sql").read_text("utf-8")
+    sql = read_sql(__package__, "listing")
     for name in spaces:
         find_space(db.apsw, name)
     found = []

@@ -7,7 +7,7 @@ it, the next command removes.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from nearsql.udfs import dbapi
 from nearsql.udfs.search import vec0_index
 from nearsql.udfs.search.index_parts import CHUNK_BYTES, FAISS, ITEMS, ROWS, PartsHash
 from nearsql.udfs.spaces import Space
+from nearsql.udfs.sql_files import read_sql
 
 Part = tuple[int, NDArray[np.uint8]]
 
@@ -45,9 +46,7 @@ def begin(db: dbapi.Connection, space: Space, run_id: int, engine: str, seed: in
     """
     with immediate(db):
         for (other,) in db.execute(
-            "select x.run_id from vector_indexes x join runs r on r.id = x.run_id"
-            " where x.space_id = ? and x.engine = ? and not x.is_ready and r.status = 'running'",
-            (space.id, engine),
+            read_sql(__package__, "index_being_made"), {"space": space.id, "engine": engine}
         ).fetchall():
             raise UserError(
                 f"run {other} is making the {engine} index of '{space.name}': let it end first"
@@ -127,27 +126,18 @@ def make_ready(db: dbapi.Connection, index_id: int, built: Built) -> None:
     """From one moment to the next this index serves, and the one that it replaces does not; that goes."""
     with immediate(db):
         older = db.execute(
-            "select o.id from vector_indexes o join vector_indexes n"
-            " on n.space_id = o.space_id and n.engine = o.engine"
-            " where n.id = ? and (o.is_ready or o.engine = 'vec0') and o.id <> n.id",
-            (index_id,),
+            read_sql(__package__, "indexes_replaced"), {"index": index_id}
         ).fetchall()
         db.executemany("update vector_indexes set is_ready = 0 where id = ?", older)
         refuse_if_gone(db, index_id)
         db.execute(
-            "update vector_indexes set is_ready = 1, parameters_json = ?, n = ?, recall_json = ?,"
-            " min_recall = ?, build_ms = ?, bytes = ?, head_sha256 = ?, sha256 = ? where id = ?",
-            (
-                json.dumps(built.parameters),
-                built.n,
-                json.dumps(built.recall),
-                built.min_recall,
-                built.build_ms,
-                built.bytes,
-                built.head_sha256,
-                built.sha256,
-                index_id,
-            ),
+            read_sql(__package__, "make_ready"),
+            {
+                **asdict(built),
+                "parameters": json.dumps(built.parameters),
+                "recall": json.dumps(built.recall),
+                "index": index_id,
+            },
         )
     for (replaced,) in older:
         remove(db, replaced)
@@ -164,12 +154,7 @@ def remove(db: dbapi.Connection, index_id: int) -> None:
     chunk: Any = True
     while chunk:
         with immediate(db):
-            chunk = db.execute(
-                "delete from vector_index_chunks where rowid in"
-                " (select rowid from vector_index_chunks where index_id = ? limit 16)"
-                " returning 1",
-                (index_id,),
-            ).fetchall()
+            chunk = db.execute(read_sql(__package__, "delete_some_chunks"), (index_id,)).fetchall()
     with immediate(db):
         db.execute("delete from vector_indexes where id = ?", (index_id,))
 
@@ -183,9 +168,7 @@ def remove_leftovers(db: dbapi.Connection) -> list[str]:
     mark_interrupted(db)
     removed = []
     for index_id, space, engine, run_id in db.execute(
-        "select x.id, s.name, x.engine, x.run_id from vector_indexes x"
-        " join spaces s on s.id = x.space_id join runs r on r.id = x.run_id"
-        " where not x.is_ready and r.status <> 'running' order by x.id"
+        read_sql(__package__, "leftover_indexes")
     ).fetchall():
         remove(db, index_id)
         removed.append(f"the unfinished {engine} index of {space} (run {run_id})")

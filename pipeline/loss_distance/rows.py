@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from nearsql.pipeline.loss_distance.mask_losses import assigns_by_masks
 from nearsql.pipeline.loss_distance.target_side import target_side
 from nearsql.pipeline.runs import RowHash
 from nearsql.udfs import dbapi
+from nearsql.udfs.sql_files import read_sql
 
 # Rows in one INSERT.
 _ROWS_PER_STATEMENT = 500
@@ -155,5 +155,5 @@ def stored_rows(db: dbapi.Connection, run_id: int) -> Iterator[tuple[int, list[R
 
 def images_done(db: dbapi.Connection, run_id: int) -> list[int]:
     """The images that a run has rows of, ascending."""
-    sql = (files("nearsql.pipeline.loss_distance") / "images_done.sql").read_text(encoding="utf-8")
+    sql = read_sql(__package__, "images_done")
     return [item_id for (item_id,) in db.execute(sql, {"run": run_id})]

@@ -8,7 +8,6 @@ those of a finished run on these very vectors, all there, and in the order of (d
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
-from importlib.resources import files
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -20,6 +19,7 @@ from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.neighbors import neighbor_graph
 from nearsql.udfs.search.query_blocks import Distances, Ids
 from nearsql.udfs.spaces import Space
+from nearsql.udfs.sql_files import read_sql
 
 # Rows that are looked at together: 24 MB.
 _ROWS_AT_ONCE = 1 << 20
@@ -45,7 +45,7 @@ def graph_run(db: apsw.Connection, space: Space, k: int) -> GraphRun | None:
         "generation_token": space.generation_token,
         "k": k,
     }
-    sql = files(__package__ or "").joinpath("stored_graph_run.sql").read_text("utf-8")
+    sql = read_sql(__package__, "stored_graph_run")
     row = db.execute(sql, asked).fetchone()
     return None if row is None else GraphRun(*cast(Any, row))
 
