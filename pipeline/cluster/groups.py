@@ -15,6 +15,7 @@ from nearsql.pipeline.console import UserError, progress, say
 from nearsql.pipeline.run_spaces import add_runs_read, refuse_if_changed
 from nearsql.pipeline.runs import immediate, run, space_input
 from nearsql.udfs import dbapi
+from nearsql.udfs.clustering.approximations import Approximation, is_graph, noting_approximations
 from nearsql.udfs.search.stored_graph import noting_graph_runs
 
 
@@ -33,7 +34,8 @@ class ClusterResult:
     """How a space's clustering went; run_id is None when it was skipped, for the reason given.
 
     counts: total and sampled items, clusters, noise, noise_share (of a run with levels: of the first),
-    and what its method adds. graph_run: whose stored neighbours were read, None when they were computed.
+    and what its method adds; where spanning trees came from neighbour graphs: approximated (how many),
+    graph_k, and graph_recall and graph_agreement, the least of all (see Approximation). graph_run: whose stored neighbours were read, None when they were computed.
     """
 
     space: str
@@ -112,6 +114,11 @@ def find_groups(db: dbapi.Connection, spaces: Sequence[str] | None, downsample: 
     return [found[name] for name in names]
 
 
+def effective_neighbors(neighbors: str, sampled: int) -> str:
+    """What a run records of `neighbors`: exact or graph, as 'auto' is decided for so many items."""
+    return "graph" if is_graph(neighbors, sampled) else "exact"
+
+
 def in_words(result: ClusterResult) -> str:
     """What came of a run, for its log line."""
     counts = result.counts
@@ -141,7 +148,11 @@ def _cluster(
     with run(
         db, "cluster", parameters=parameters, seed=seed, inputs=[source], packages=packages
     ) as current:
-        with current.timed("compute"), noting_graph_runs() as graphs:
+        with (
+            current.timed("compute"),
+            noting_graph_runs() as graphs,
+            noting_approximations() as approximations,
+        ):
             found = compute(db, group.space, parameters)
         with current.timed("hash"):
             current.result_sha256 = hash_result(found.clusters, found.members)
@@ -149,7 +160,12 @@ def _cluster(
             refuse_if_changed(db, source)
             add_runs_read(current, graphs, "neighbors")
             write_result(db, current.id, found.clusters, found.members)
-        current.counts |= {"total": group.total, **_counts(found), **found.counts}
+        current.counts |= {
+            "total": group.total,
+            **_counts(found),
+            **_quality(approximations),
+            **found.counts,
+        }
     return ClusterResult(
         group.space, current.id, dict(current.counts), graph_run=max(graphs, default=None)
     )
@@ -164,4 +180,15 @@ def _counts(found: FoundClusters) -> dict[str, int | float]:
         "clusters": sum(row.level == 1 for row in found.clusters),
         "noise": noise,
         "noise_share": round(noise / len(members), 4),
+    }
+
+
+def _quality(approximations: Sequence[Approximation]) -> dict[str, int | float]:
+    if not approximations:
+        return {}
+    return {
+        "approximated": len(approximations),
+        "graph_k": max(approximations, key=lambda a: a.n).k,
+        "graph_recall": round(min(a.recall for a in approximations), 4),
+        "graph_agreement": round(min(a.agreement for a in approximations), 4),
     }

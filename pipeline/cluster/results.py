@@ -153,9 +153,6 @@ def write_result(
 
 def hash_result(clusters: Sequence[ClusterRow], members: Sequence[MemberRow]) -> str:
     """The SHA-256 of a result, whatever the order of its rows."""
-    return hash_rows(
-        chain(
-            sorted(clusters, key=lambda row: (row.level, row.label)),
-            sorted(members, key=lambda row: (row.level, row.item_id)),
-        )
-    )
+    clusters = sorted(clusters, key=lambda row: (row.level, row.label))
+    members = sorted(members, key=lambda row: (row.level, row.item_id))
+    return hash_rows(chain(clusters, members))

@@ -5,7 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from nearsql.pipeline.cluster.groups import ClusterResult, Group, cluster_groups
+from nearsql.pipeline.cluster.groups import (
+    ClusterResult,
+    Group,
+    cluster_groups,
+    effective_neighbors,
+)
 from nearsql.pipeline.cluster.results import FoundClusters, MemberRow, describe, hash_result
 from nearsql.pipeline.replay import RecordedRun
 from nearsql.pipeline.run_spaces import space_read_by
@@ -18,7 +23,9 @@ PACKAGES = ("hdbscan", "numba", "faiss-cpu", "scikit-learn")
 
 _HDBSCAN = """\
 select id, cluster, probability, outlier_score, core_distance, birth_lambda
-from hdbscan(:space, :min_cluster_size, :min_samples, :downsample, null, :selection, :epsilon)
+from hdbscan(
+    :space, :min_cluster_size, :min_samples, :downsample, null, :selection, :epsilon, :neighbors
+)
 order by id
 """
 
@@ -32,6 +39,7 @@ def cluster_spaces(
     downsample: int = 1,
     selection: str = "eom",
     epsilon: float = 0.0,
+    neighbors: str = "auto",
     quiet: bool = True,
 ) -> list[ClusterResult]:
     """Clusters the named spaces, or all there are, each on its own; gives a result for each.
@@ -51,6 +59,7 @@ def cluster_spaces(
             "downsample": downsample,
             "selection": selection,
             "epsilon": epsilon,
+            "neighbors": effective_neighbors(neighbors, group.sampled),
         }
 
     return cluster_groups(

@@ -1,19 +1,94 @@
 """`nearsql cluster`: the groups of each space."""
 
+import importlib
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import click
+from click.core import ParameterSource
 
 from nearsql.pipeline.commands.ingest import show_problems
 from nearsql.pipeline.console import UserError, command_line, summary
+from nearsql.pipeline.output import write_rows
+from nearsql.udfs.clustering.approximations import NEIGHBORS
 from nearsql.udfs.connection import open_database
+
+
+class Way(NamedTuple):
+    """One way to cluster: how its flag reads, the function that does it, and the options it takes."""
+
+    flag: str
+    module: str
+    function: str
+    options: frozenset[str]
+
+
+_TREE = frozenset({"min_samples", "selection", "epsilon"})
+_SAMPLE = frozenset({"downsample", "neighbors"})
+
+WAYS = {
+    "hdbscan": Way(
+        "--method hdbscan",
+        "nearsql.pipeline.cluster.run",
+        "cluster_spaces",
+        _TREE | _SAMPLE | {"min_cluster_size"},
+    ),
+    "levels": Way(
+        "--levels",
+        "nearsql.pipeline.cluster.levels",
+        "cluster_levels",
+        _SAMPLE | {"levels", "seed_rules"},
+    ),
+    "topics": Way(
+        "--method topics",
+        "nearsql.pipeline.cluster.topics",
+        "cluster_topics",
+        frozenset({"downsample", "min_cluster_size", "seed"}),
+    ),
+    "sweep": Way(
+        "--sweep",
+        "nearsql.pipeline.cluster.sweep",
+        "sweep",
+        _TREE | _SAMPLE | {"sizes"},
+    ),
+    "losses": Way(
+        "--loss-distance",
+        "nearsql.pipeline.cluster.losses",
+        "cluster_losses",
+        _TREE | {"min_cluster_size", "component", "symmetrize"},
+    ),
+}
+# Options that are no parameters of the function.
+_SHOWN = {"sweep": {"plot", "format_"}}
+
+
+class Sizes(click.ParamType):
+    """Whole numbers of at least 2, separated by commas."""
+
+    name = "N,N,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        """The sizes, ascending and distinct."""
+        words = str(value).split(",")
+        if not all(word.strip().isdecimal() and int(word) >= 2 for word in words):
+            self.fail(f"{value!r} is not a list of whole numbers from 2 on, such as 5,10,20")
+        return sorted({int(word) for word in words})
 
 
 @click.command("cluster")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.argument("spaces", metavar="[SPACE]...", nargs=-1)
+@click.option(
+    "--method",
+    type=click.Choice(["hdbscan", "topics"]),
+    default="hdbscan",
+    show_default=True,
+    help="hdbscan: by density, as the library of that name. topics: EVoC's layers, with less noise.",
+)
 @click.option(
     "--min-cluster-size",
     type=click.IntRange(min=2),
@@ -49,20 +124,70 @@ from nearsql.udfs.connection import open_database
     help="Clusters that split closer than this distance stay together.",
 )
 @click.option(
+    "--neighbors",
+    type=click.Choice(NEIGHBORS),
+    default="auto",
+    show_default=True,
+    help="exact: of all pairs. graph: from a neighbour graph, whose recall and agreement with exact "
+    "clusters are recorded. auto: exact up to 30,000 items.",
+)
+@click.option(
+    "--levels",
+    type=click.IntRange(min=2, max=3),
+    help="Clusters within clusters, so many levels of them, by rules of their own sizes.",
+)
+@click.option(
+    "--seed-rules",
+    is_flag=True,
+    help="--levels: what a split leaves over is noise, and not in the parent.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Of --method topics."
+)
+@click.option(
+    "--sweep",
+    is_flag=True,
+    help="Only show clusters and noise for many minimum cluster sizes, and where they jump.",
+)
+@click.option("--sizes", type=Sizes(), help="--sweep: these minimum cluster sizes.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False), metavar="PATH", help="--sweep: to .svg or .png, too."
+)
+@click.option("--json", "format_", flag_value="json", type=str, help="--sweep: a JSON array.")
+@click.option("--nl", "format_", flag_value="nl", help="--sweep: JSON lines.")
+@click.option("--csv", "format_", flag_value="csv", help="--sweep: CSV with a header line.")
+@click.option(
     "--loss-distance",
     "loss_run",
     metavar="RUN",
     type=click.IntRange(min=1),
     help="Cluster by the stored distances of this run of all pairs, and no space.",
 )
-@click.option("--component", metavar="NAME", help="--loss-distance: of which loss; cls.")
+@click.option(
+    "--component",
+    metavar="NAME",
+    default="cls",
+    show_default=True,
+    help="--loss-distance: of which loss.",
+)
 @click.option(
     "--symmetrize",
     type=click.Choice(["mean", "max", "min"]),
-    help="--loss-distance: what is taken of a pair's two directions; mean.",
+    default="mean",
+    show_default=True,
+    help="--loss-distance: what is taken of a pair's two directions.",
 )
-def command(file: str, spaces: tuple[str, ...], **options: Any) -> None:
-    """Find the clusters of each SPACE of FILE (all, if none is named), by HDBSCAN.
+@click.pass_context
+def command(
+    context: click.Context,
+    file: str,
+    spaces: tuple[str, ...],
+    method: str,
+    loss_run: int | None,
+    sweep: bool,
+    **options: Any,
+) -> None:
+    """Find the clusters of each SPACE of FILE (all, if none is named).
 
     Every space is a run of its own: earlier runs stay as they are. What belongs to no cluster is noise,
     and counted. A space with fewer than two sampled items is skipped.
@@ -70,89 +195,125 @@ def command(file: str, spaces: tuple[str, ...], **options: Any) -> None:
     \b
       nearsql cluster photos.db
       nearsql cluster photos.db birds/pixels --min-cluster-size 20 --min-samples 5
+      nearsql cluster photos.db birds/pixels --downsample 10
+      nearsql cluster photos.db birds/pixels --levels 3
+      nearsql cluster photos.db birds/pixels --sweep
       nearsql cluster photos.db --loss-distance 4 --component cls --symmetrize mean
     """
-    given = {name: options.pop(name) for name in ("component", "symmetrize")}
-    loss_run = options.pop("loss_run")
-    if loss_run is not None:
-        if spaces or options["downsample"] != 1:
-            raise UserError(
-                "--loss-distance clusters a run's items: name no SPACE, no --downsample"
-            )
-        del options["downsample"]
-        _cluster_losses(file, loss_run, given, options)
+    name = _way(method, loss_run, sweep, options["levels"])
+    way = WAYS[name]
+    _refuse_others(context, way, way.options | _SHOWN.get(name, set()))
+    function = getattr(importlib.import_module(way.module), way.function)
+    chosen = {option: options[option] for option in way.options}
+    if name == "losses":
+        if spaces:
+            raise UserError("--loss-distance clusters a run's items: name no SPACE")
+        _cluster_losses(file, function, loss_run, chosen)
         return
-    for name, value in given.items():
-        if value is not None:
-            raise UserError(f"--{name} belongs to --loss-distance: give its run, too")
-    from nearsql.pipeline.cluster import cluster_spaces
-
+    if name == "sweep":
+        if len(spaces) != 1:
+            raise UserError("--sweep is of one space: name it")
+        _sweep(file, function, spaces[0], chosen, options["plot"], options["format_"] or "table")
+        return
     with closing(open_database(file)) as db:
-        results = cluster_spaces(db, list(spaces) or None, quiet=False, **options)
-    made = [result for result in results if result.run_id is not None]
-    if not made:
-        raise UserError("no space was clustered: see above for the reasons")
-    for result in made:
-        counts = result.counts
-        share = f"{100 * counts['noise_share']:.1f}% of what was clustered"
-        facts: dict[str, Any] = {"items": counts["total"], "sampled": counts["sampled"]}
-        if result.graph_run is not None:
-            facts["neighbours"] = f"stored by run {result.graph_run}"
-        facts["clusters"] = counts["clusters"]
-        facts["noise"] = f"{counts['noise']:,}, {share}"
-        summary(
-            f"run {result.run_id}: {result.space}",
-            facts,
-            next_step=_next_step(
-                file, result.run_id, int(counts["clusters"]), options, [result.space]
-            )
-            if result is made[-1]
-            else None,
+        results = function(db, list(spaces) or None, quiet=False, **chosen)
+        made = [result for result in results if result.run_id is not None]
+        if not made:
+            raise UserError("no space was clustered: see above for the reasons")
+        for result in made:
+            _show(file, result, chosen, is_last=result is made[-1])
+
+
+def _way(method: str, loss_run: int | None, sweep: bool, levels: int | None) -> str:
+    flags = {
+        "losses": loss_run is not None,
+        "sweep": sweep,
+        "levels": levels is not None,
+        "topics": method == "topics",
+    }
+    chosen = [name for name, is_chosen in flags.items() if is_chosen]
+    if len(chosen) > 1:
+        first, second = (WAYS[name].flag for name in chosen[:2])
+        raise UserError(f"{first} and {second} exclude each other")
+    return chosen[0] if chosen else "hdbscan"
+
+
+def _refuse_others(context: click.Context, way: Way, allowed: frozenset[str]) -> None:
+    """Raises UserError for an option that was given and that this way to cluster does not take."""
+    flags = {p.name: p.opts[0] for p in context.command.params}
+    takers = {option: [WAYS[name].flag] for name, shown in _SHOWN.items() for option in shown}
+    for other in WAYS.values():
+        for option in other.options:
+            takers.setdefault(option, []).append(other.flag)
+    for option in takers.keys() - allowed:
+        if context.get_parameter_source(option) == ParameterSource.COMMANDLINE:
+            if len(takers[option]) == 1:
+                raise UserError(f"{flags[option]} belongs to {takers[option][0]}")
+            takes = ", ".join(sorted(flags[name] for name in allowed))
+            raise UserError(f"{flags[option]} does not go with {way.flag}, which takes {takes}")
+
+
+def _show(file: str, result: Any, chosen: dict[str, Any], *, is_last: bool) -> None:
+    counts = result.counts
+    facts: dict[str, Any] = {"items": counts["total"], "sampled": counts["sampled"]}
+    if result.graph_run is not None:
+        facts["neighbours"] = f"stored by run {result.graph_run}"
+    if "approximated" in counts:
+        facts["approximate"] = (
+            f"a graph of {counts['graph_k']:,} neighbours, {100 * counts['graph_recall']:.1f}% of"
+            f" them the nearest; agreement with exact clusters {counts['graph_agreement']:.3f}"
         )
+    facts["clusters"] = counts["clusters"]
+    facts["noise"] = _noise(counts)
+    next_step = _next_step(file, result.run_id, counts["clusters"], chosen, [result.space])
+    summary(f"run {result.run_id}: {result.space}", facts, next_step=next_step if is_last else None)
+
+
+def _noise(counts: dict[str, Any]) -> str:
+    return f"{counts['noise']:,}, {100 * counts['noise_share']:.1f}% of what was clustered"
+
+
+def _sweep(
+    file: str, sweep: Any, space: str, chosen: dict[str, Any], plot: str | None, format_: str
+) -> None:
+    with closing(open_database(file, read_only=True)) as db:
+        rows = [asdict(row) for row in sweep(db, space, quiet=False, **chosen)]
+    if rows:
+        write_rows(format_, list(rows[0]), (list(row.values()) for row in rows))
+    if plot is not None:
+        importlib.import_module(WAYS["sweep"].module).plot_sweep(rows, plot)
 
 
 def _cluster_losses(
-    file: str, loss_run: int, given: dict[str, Any], options: dict[str, Any]
+    file: str, cluster_losses: Any, loss_run: int | None, chosen: dict[str, Any]
 ) -> None:
-    from nearsql.pipeline.cluster.losses import cluster_losses
-
-    chosen: dict[str, Any] = {"component": "cls", "symmetrize": "mean"}
-    chosen |= {name: value for name, value in given.items() if value is not None}
     with closing(open_database(file)) as db:
-        result = cluster_losses(db, loss_run, **chosen, **options)
+        result = cluster_losses(db, loss_run, **chosen)
         show_problems(db, file, result.run_id)
     counts = result.counts
-    share = f"{100 * counts['noise_share']:.1f}% of what was clustered"
     facts: dict[str, Any] = {"items": counts["total"], "clusters": counts["clusters"]}
     if counts["left_out"]:
         facts["left out"] = counts["left_out"]
-    facts["noise"] = f"{counts['noise']:,}, {share}"
+    facts["noise"] = _noise(counts)
+    component, symmetrize = chosen["component"], chosen["symmetrize"]
+    what: list[str] = ["--loss-distance", str(loss_run)]
+    what += [f"--component={component}"] * (component != "cls")
+    what += [f"--symmetrize={symmetrize}"] * (symmetrize != "mean")
     summary(
-        f"run {result.run_id}: {chosen['component']} of run {loss_run},"
-        f" {chosen['symmetrize']} of both directions",
+        f"run {result.run_id}: {component} of run {loss_run}, {symmetrize} of both directions",
         facts,
-        next_step=_next_step(
-            file,
-            result.run_id,
-            int(counts["clusters"]),
-            options,
-            ["--loss-distance", str(loss_run)]
-            + [f"--{name}={value}" for name, value in given.items() if value is not None],
-        ),
+        next_step=_next_step(file, result.run_id, counts["clusters"], chosen, what),
     )
 
 
 def _next_step(
-    file: str,
-    run: int | None,
-    clusters: int,
-    options: dict[str, Any],
-    what: Sequence[str] = (),
+    file: str, run: int | None, clusters: int, chosen: dict[str, Any], what: Sequence[str]
 ) -> str:
     """The clusters; or, where there are none, the words for WHAT was clustered with less asked."""
-    if clusters == 0 and options["min_cluster_size"] > 2:
-        fewer = max(2, options["min_cluster_size"] // 2)
-        less = ("--min-cluster-size", fewer, "--min-samples", 1)
+    asked = chosen.get("min_cluster_size", 2)
+    if clusters == 0 and asked > 2:
+        less = ["--min-cluster-size", max(2, asked // 2)]
+        less += ["--min-samples", 1] if "min_samples" in chosen else []
         return command_line("nearsql", "cluster", file, *what, *less)
-    sql = "select label, size, exemplar_item_id from clusters"
-    return command_line("nearsql", "sql", file, f"{sql} where run_id = {run} order by size desc")
+    sql = "select level, label, size, exemplar_item_id from clusters"
+    return command_line("nearsql", "sql", file, f"{sql} where run_id = {run} order by 1, size desc")

@@ -176,7 +176,10 @@ def test_the_command(db: dbapi.Connection, database: Path) -> None:
     assert "run 2: cls of run 1, mean of both directions" in called.stderr
     for arguments, message in (
         (["space", "--loss-distance", "1"], "name no SPACE"),
-        (["--loss-distance", "1", "--downsample", "2"], "no --downsample"),
+        (
+            ["--loss-distance", "1", "--downsample", "2"],
+            "--downsample does not go with --loss-distance",
+        ),
         (["--symmetrize", "max"], "--symmetrize belongs to --loss-distance"),
     ):
         refused = CliRunner().invoke(cli, ["cluster", name, *arguments])
