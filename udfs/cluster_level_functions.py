@@ -74,7 +74,8 @@ def cluster_hierarchy(
         rows_of_split = part(matrix, matrix.ids[rows])
         return space_tree(db, rows_of_split, min_samples, neighbors=way, poll=poll).tree
 
-    found = cluster_levels(len(matrix.ids), tree_of, n_levels=n_levels, seed_rules=to_the_letter)
+    rules = RULES[:n_levels]
+    found = cluster_levels(len(matrix.ids), tree_of, rules=rules, seed_rules=to_the_letter)
     ids = matrix.ids.tolist()
     for number_of_level, level in enumerate(found, start=1):
         poll()

@@ -11,7 +11,7 @@ Couprie 2009, "Watershed cuts"), with probability 0. They take no part in splits
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,38 +56,37 @@ class Level:
     """
 
     labels: NDArray[np.int64]  # -1 is noise; unique within the level
-    probabilities: NDArray[
-        np.float64
-    ]  # strength of membership; 0 for noise and for who only joined
+    # The member by which an item is in its cluster: itself, or of who joined the one it hangs on; -1.
+    members: NDArray[np.int64]
+    probabilities: NDArray[np.float64]  # 0 for noise and for who joined
     outlier_scores: NDArray[np.float64]  # NaN where there was no split
     core_distances: NDArray[np.float64]  # NaN where there was no split
-    members: NDArray[np.int64]  # whom an item belongs to its cluster by: itself; of who joined,
-    # the member it hangs on; -1 for noise
     parents: NDArray[np.int64]  # (clusters,): each one's cluster at the level above; -1 at level 1
     births: NDArray[np.float64]  # (clusters,): lambda, 1 / the distance it split off at
 
 
 def cluster_levels(
-    n: int, tree_of: TreeOf, *, n_levels: int = 3, seed_rules: bool = False
+    n: int, tree_of: TreeOf, *, rules: Sequence[LevelRule] = RULES, seed_rules: bool = False
 ) -> list[Level]:
-    """The levels of n items, the coarsest first; tree_of gives the spanning tree of any two or more.
+    """The levels of n items, the coarsest first, one by each rule.
 
-    seed_rules: the recipe to the letter. Clusters that are not split have none at the next level, and
-    what a split calls noise is noise, there and below.
+    tree_of gives the spanning tree of any two items or more. seed_rules: the recipe to the letter. A
+    cluster that is not split has none at the next level, and what a split calls noise is noise, there
+    and below.
     """
     everything = Level(
         labels=np.zeros(n, np.int64),
+        members=np.arange(n),
         probabilities=np.zeros(n),
         outlier_scores=np.full(n, np.nan),
         core_distances=np.full(n, np.nan),
-        members=np.arange(n),
         parents=np.array([-1]),
         births=np.array([np.nan]),
     )
     # What belongs to no cluster of the whole space is noise by either recipe.
-    first = _split(everything, RULES[0], tree_of, keeps_all=False)
+    first = _split(everything, rules[0], tree_of, keeps_all=False)
     levels = [replace(first, parents=np.full(len(first.parents), -1))]
-    for rule in RULES[1:n_levels]:
+    for rule in rules[1:]:
         levels.append(_split(levels[-1], rule, tree_of, keeps_all=not seed_rules))
     return levels
 
@@ -96,10 +95,10 @@ def _split(above: Level, rule: LevelRule, tree_of: TreeOf, *, keeps_all: bool) -
     """The level below: its clusters are numbered by parent, then as HDBSCAN numbers them."""
     n = len(above.labels)
     labels = np.full(n, -1)
+    members = np.full(n, -1)
     probabilities = above.probabilities.copy() if keeps_all else np.zeros(n)
     outlier_scores = above.outlier_scores.copy()
     core_distances = above.core_distances.copy()
-    members = np.full(n, -1)
     parents: list[int] = []
     births: list[float] = []
     is_member = above.members == np.arange(n)
@@ -132,10 +131,10 @@ def _split(above: Level, rule: LevelRule, tree_of: TreeOf, *, keeps_all: bool) -
         members[joined] = members[above.members[joined]]
     return Level(
         labels,
+        members,
         probabilities,
         outlier_scores,
         core_distances,
-        members,
         np.array(parents, np.int64),
         np.array(births, np.float64),
     )
@@ -155,7 +154,8 @@ def _rows_by_label(
     """The rows of each label that are members, ascending."""
     rows = np.flatnonzero(is_member & (labels >= 0))
     rows = rows[np.argsort(labels[rows], kind="stable")]
-    return np.split(rows, np.searchsorted(labels[rows], np.arange(1, n_labels)))
+    # With no label there is one empty part still.
+    return np.split(rows, np.searchsorted(labels[rows], np.arange(1, n_labels)))[:n_labels]
 
 
 def hanging_on(tree: SpanningTree, is_member: NDArray[np.bool_]) -> NDArray[np.int64]:

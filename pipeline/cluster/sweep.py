@@ -1,0 +1,76 @@
+"""What a space's clusters would be at many minimum sizes: to be looked at before one is chosen.
+
+    rows = sweep(db, "digits/pixels")
+
+The SQL function `cluster_sweep` computes; nothing is stored, so that there is no run.
+"""
+
+import json
+from collections.abc import Sequence
+
+from nearsql.pipeline.cluster.forecast import tell
+from nearsql.pipeline.cluster.groups import effective_neighbors, find_groups
+from nearsql.pipeline.console import UserError
+from nearsql.udfs import dbapi
+from nearsql.udfs.clustering.sweep import SweepRow
+
+# What one tree is made with: the default of the minimum size, where each size has its own.
+MIN_SAMPLES = 5
+
+_SWEEP = """\
+select min_cluster_size, clusters, noise, noise_share, largest, largest_share, persistence, is_cliff
+from cluster_sweep(
+    :space, :sizes, :min_samples, :downsample, null, :selection, :epsilon, :neighbors
+)
+"""
+
+
+def sweep(
+    db: dbapi.Connection,
+    space: str,
+    *,
+    sizes: Sequence[int] | None = None,
+    min_samples: int | None = None,
+    selection: str = "eom",
+    epsilon: float = 0.0,
+    downsample: int = 1,
+    neighbors: str = "auto",
+    quiet: bool = True,
+) -> list[SweepRow]:
+    """Clusters, noise and cliffs at each of the sizes, ascending; None: those that suit so many items.
+
+    The parameters are those of the SQL function `cluster_sweep`, min_samples None its default. Raises
+    LookupError for a space that is not there, and UserError for one that cannot be clustered.
+    """
+    (group,) = find_groups(db, [space], downsample)
+    if group.skipped is not None:
+        raise UserError(f"{space} cannot be clustered: {group.skipped}")
+    parameters = {
+        "method": "sweep",
+        "space": space,
+        "sizes": None if sizes is None else json.dumps(list(sizes)),
+        "min_samples": max(1, min(min_samples or MIN_SAMPLES, group.sampled - 1)),
+        "downsample": downsample,
+        "selection": selection,
+        "epsilon": epsilon,
+        "neighbors": effective_neighbors(neighbors, group.sampled),
+    }
+    if not quiet:
+        tell(db, space, group.total, group.sampled, parameters)
+    return [SweepRow(*row[:-1], bool(row[-1])) for row in db.execute(_SWEEP, parameters)]
+
+
+def suggested_size(rows: Sequence[SweepRow]) -> int | None:
+    """The size whose clusters persist longest, of those with no cliff beside them.
+
+    The smallest of several; where each has a cliff beside it, of all; None when no size finds clusters.
+    """
+    found = [row for row in rows if row.persistence is not None]
+    at_cliff = {i for i, row in enumerate(rows) if row.is_cliff}
+    calm = [
+        row
+        for i, row in enumerate(rows)
+        if row.persistence is not None and not {i, i + 1} & at_cliff
+    ]
+    best = max(calm or found, key=lambda row: row.persistence or 0.0, default=None)
+    return None if best is None else best.min_cluster_size
