@@ -109,18 +109,18 @@ def cluster_assign(db: apsw.Connection, run: int, vector: bytes | str | None) ->
 
 
 @sql_function(
-    columns=("id", "cluster", "distance"),
+    columns=("id", "cluster", "distance", "member"),
     example="select * from cluster_assignments((select max(id) from runs where kind = 'cluster'))\n"
     "limit 3",
 )
 def cluster_assignments(
     db: apsw.Connection, run: int, within: str | None = None
-) -> Iterator[tuple[int, int | None, float]]:
+) -> Iterator[tuple[int, int | None, float, int]]:
     """`cluster_assign` for all items of the run's space that are not its members, in one call.
 
     Those that a downsample left out, and those that came later; with `within`, the items of a SELECT
-    or of a JSON array of ids among them. distance is the mutual reachability distance to the member
-    that an item hangs on.
+    or of a JSON array of ids among them. distance is the mutual reachability distance to member, the
+    item that it hangs on.
     """
     model, matrix = find_model(db, whole_number("run", run, at_least=1))
     subset = within_argument.item_ids(db, within)
@@ -129,11 +129,13 @@ def cluster_assignments(
     poll = Poll(db)
     for start in range(0, len(rows), QUERY_BLOCK):
         block = rows[start : start + QUERY_BLOCK]
-        labels, distances = model.assign(matrix.vectors[block], poll)
+        hanging_on, distances = model.hang(matrix.vectors[block], poll)
+        labels = model.labels_of(hanging_on, distances)
         yield from zip(
             matrix.ids[block].tolist(),
             [label if label >= 0 else None for label in labels.tolist()],
             distances.tolist(),
+            model.members.ids[hanging_on].tolist(),
             strict=True,
         )
 

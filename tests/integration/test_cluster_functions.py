@@ -194,6 +194,24 @@ def test_assign_agrees_with_assignments(db: dbapi.Connection, run: int) -> None:
     assert db.execute("select cluster_assign(?, null)", (run,)).fetchone() == (None,)
 
 
+def test_assignments_say_which_member_an_item_hangs_on(
+    db: dbapi.Connection, digits: NDArray[np.float32], run: int
+) -> None:
+    core = dict(
+        db.execute("select item_id, core_distance from memberships where run_id = ?", (run,))
+    )
+    members = np.array(sorted(core))
+    apart = np.sqrt(((digits[members - 1][None] - digits[:, None]) ** 2).sum(axis=2))
+    own_core = np.sort(apart, axis=1)[:, 2]
+    reach = np.maximum(np.maximum(apart, own_core[:, None]), [core[m] for m in members.tolist()])
+    rows = db.execute("select id, distance, member from cluster_assignments(?)", (run,)).fetchall()
+    assert len(rows) == 300
+    for item, distance, member in rows:
+        assert distance == pytest.approx(reach[item - 1].min(), rel=1e-6)
+        at = np.flatnonzero(members == member)[0]
+        assert reach[item - 1, at] == pytest.approx(reach[item - 1].min(), rel=1e-6)
+
+
 def test_the_members_of_a_cluster_would_join_it_again(db: dbapi.Connection, run: int) -> None:
     same, all_ = db.execute(
         "select sum(cluster_assign(?1, v.vector) = c.label), count(*)"

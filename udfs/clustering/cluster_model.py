@@ -42,13 +42,20 @@ class ClusterModel:
     def assign(
         self, vectors: NDArray[np.float32], poll: Callable[[], None] = lambda: None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The labels, (m,), -1 for noise, of vectors (m, d), and the distances they were joined at.
+        """The labels, (m,), -1 for noise, of vectors (m, d), and the distances they were joined at."""
+        rows, distances = self.hang(vectors, poll)
+        return self.labels_of(rows, distances), distances
 
-        Of members at the same mutual reachability distance the nearest decides, then the lowest id.
+    def hang(
+        self, vectors: NDArray[np.float32], poll: Callable[[], None] = lambda: None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The rows, (m,), of the members that vectors (m, d) hang on, and their distances to those.
+
+        Of members at the same mutual reachability distance the nearest is taken, then the lowest id.
         """
         queries = normalized(vectors) if self.is_cosine else vectors
-        labels = np.full(len(queries), -1)
-        distances = np.full(len(queries), np.inf)
+        hanging_on = np.empty(len(queries), np.int64)
+        distances = np.empty(len(queries))
         n = len(self.members.ids)
         unsure = np.arange(len(queries))
         k = min(n, self.min_samples + _SPARE)
@@ -63,15 +70,19 @@ class ClusterModel:
             row, distance = rows[at, best], reach[at, best]
             # A member that is not listed is at least as far as the last one that is.
             is_sure = (distance <= apart[:, -1]) | (k == n)
-            done = unsure[is_sure]
-            row, distance = row[is_sure], distance[is_sure]
-            with np.errstate(divide="ignore"):
-                is_in = (self.labels[row] >= 0) & ~(1.0 / distance < self.birth_lambdas[row])
-            labels[done] = np.where(is_in, self.labels[row], -1)
-            distances[done] = distance
+            hanging_on[unsure[is_sure]] = row[is_sure]
+            distances[unsure[is_sure]] = distance[is_sure]
             unsure = unsure[~is_sure]
             k = min(n, 4 * k)
-        return labels, distances
+        return hanging_on, distances
+
+    def labels_of(
+        self, rows: NDArray[np.int64], distances: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """The labels, (m,), of what hangs on these rows at these distances; -1 for noise."""
+        with np.errstate(divide="ignore"):
+            is_in = (self.labels[rows] >= 0) & ~(1.0 / distances < self.birth_lambdas[rows])
+        return np.where(is_in, self.labels[rows], -1)
 
 
 def find_model(db: apsw.Connection, run: int) -> tuple[ClusterModel, Matrix]:
