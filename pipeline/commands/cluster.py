@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import click
@@ -11,7 +10,6 @@ from click.core import ParameterSource
 
 from nearsql.pipeline.commands.ingest import show_problems
 from nearsql.pipeline.console import UserError, command_line, summary
-from nearsql.pipeline.output import write_rows
 from nearsql.udfs.clustering.approximations import NEIGHBORS
 from nearsql.udfs.connection import open_database
 
@@ -213,7 +211,10 @@ def command(
     if name == "sweep":
         if len(spaces) != 1:
             raise UserError("--sweep is of one space: name it")
-        _sweep(file, function, spaces[0], chosen, options["plot"], options["format_"] or "table")
+        from nearsql.pipeline.commands.cluster_sweep import sweep_and_show
+
+        format_ = options["format_"] or "table"
+        sweep_and_show(file, spaces[0], chosen, plot=options["plot"], format_=format_)
         return
     with closing(open_database(file)) as db:
         results = function(db, list(spaces) or None, quiet=False, **chosen)
@@ -263,25 +264,31 @@ def _show(file: str, result: Any, chosen: dict[str, Any], *, is_last: bool) -> N
             f"a graph of {counts['graph_k']:,} neighbours, {100 * counts['graph_recall']:.1f}% of"
             f" them the nearest; agreement with exact clusters {counts['graph_agreement']:.3f}"
         )
-    facts["clusters"] = counts["clusters"]
-    facts["noise"] = _noise(counts)
+    if "clusters_level_2" in counts:
+        facts |= _by_level(counts)
+    else:
+        facts["clusters"] = counts["clusters"]
+        facts["noise"] = _noise(counts)
     next_step = _next_step(file, result.run_id, counts["clusters"], chosen, [result.space])
     summary(f"run {result.run_id}: {result.space}", facts, next_step=next_step if is_last else None)
 
 
+def _by_level(counts: dict[str, Any]) -> dict[str, str]:
+    """Clusters and noise of each level, the coarsest first."""
+    facts = {"level 1": f"{counts['clusters']:,} clusters, noise {_noise(counts)}"}
+    level = 2
+    while f"clusters_level_{level}" in counts:
+        of_level = {"noise": counts[f"noise_level_{level}"]}
+        of_level["noise_share"] = counts[f"noise_share_level_{level}"]
+        line = f"{counts[f'clusters_level_{level}']:,} clusters, noise {_noise(of_level)}"
+        joined = counts.get(f"joined_level_{level}", 0)
+        facts[f"level {level}"] = line + f"; {joined:,} joined with probability 0" * (joined > 0)
+        level += 1
+    return facts
+
+
 def _noise(counts: dict[str, Any]) -> str:
     return f"{counts['noise']:,}, {100 * counts['noise_share']:.1f}% of what was clustered"
-
-
-def _sweep(
-    file: str, sweep: Any, space: str, chosen: dict[str, Any], plot: str | None, format_: str
-) -> None:
-    with closing(open_database(file, read_only=True)) as db:
-        rows = [asdict(row) for row in sweep(db, space, quiet=False, **chosen)]
-    if rows:
-        write_rows(format_, list(rows[0]), (list(row.values()) for row in rows))
-    if plot is not None:
-        importlib.import_module(WAYS["sweep"].module).plot_sweep(rows, plot)
 
 
 def _cluster_losses(
@@ -315,5 +322,7 @@ def _next_step(
         less = ["--min-cluster-size", max(2, asked // 2)]
         less += ["--min-samples", 1] if "min_samples" in chosen else []
         return command_line("nearsql", "cluster", file, *what, *less)
+    if clusters == 0 and "levels" in chosen:
+        return command_line("nearsql", "cluster", file, *what, "--sweep")
     sql = "select level, label, size, exemplar_item_id from clusters"
     return command_line("nearsql", "sql", file, f"{sql} where run_id = {run} order by 1, size desc")
