@@ -36,6 +36,11 @@ COMMANDS = {
         "nearsql.pipeline.commands.cluster",
         "Find the groups of each space, noise included.",
     ),
+    "label": ("nearsql.pipeline.commands.label", "Name the clusters of a run."),
+    "assign": (
+        "nearsql.pipeline.commands.assign",
+        "Give items that a clustering did not see to its clusters.",
+    ),
     "project": ("nearsql.pipeline.commands.project", "Lay a space out as a map."),
     "sql": (
         "nearsql.pipeline.commands.sql",

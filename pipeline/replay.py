@@ -22,6 +22,8 @@ MODULES = {
     "neighbors": "nearsql.pipeline.neighbors",
     "index": "nearsql.pipeline.index.make",
     "cluster": "nearsql.pipeline.cluster",
+    "assign": "nearsql.pipeline.cluster.assign",
+    "label": "nearsql.pipeline.label",
     "project": "nearsql.pipeline.project",
 }
 

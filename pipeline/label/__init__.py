@@ -1,0 +1,5 @@
+"""Names for clusters: by keywords, or by a language model; and how well each name tells its members."""
+
+from nearsql.pipeline.label.run import Asking, LabelResult, label_clusters, questions, recompute
+
+__all__ = ["Asking", "LabelResult", "label_clusters", "questions", "recompute"]

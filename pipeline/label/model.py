@@ -1,0 +1,234 @@
+"""A language model by way of the `llm` library: any provider and any local model it has a plugin for.
+
+Keys, aliases and models are those of the `llm` command. Nothing is written to its log of prompts: only
+the command does that, and `Response.log_to_db`, which is not called here.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from nearsql.pipeline.console import UserError
+from nearsql.pipeline.label.prompts import BadAnswer, Question
+
+# Asking for another cluster would be refused the same way: a wrong key, no credit, no such model.
+_REFUSES_ALL = (401, 402, 403, 404)
+# This question is refused, and would be again: too long, say, or against the provider's rules.
+_REFUSES_THIS = (400, 413, 415, 422)
+
+# No pause between two attempts is longer, whoever asks for it.
+LONGEST_PAUSE_S = 120.0
+
+T = TypeVar("T")
+
+
+class CannotAnswer(Exception):
+    """A question got no answer of use, however often it was asked; the sentence says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came, and what it took; a provider may not say how many tokens."""
+
+    text: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    duration_ms: float
+
+
+@dataclass
+class Asked:
+    """How often a model was asked, and why again."""
+
+    requests: int = 0
+    retries: int = 0
+
+
+class LanguageModel:
+    """A model that is asked until it answers, within limits.
+
+    options: those of the model, as for `llm -o`. timeout: seconds for an answer. retries: how often a
+    question is asked again when there was an error, no answer in time or none of use. backoff: seconds
+    before the first retry, doubled for each further one; what the provider asks for, if that is longer.
+    Raises UserError when there is no such model, or it has no such options.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        *,
+        timeout: float = 60.0,
+        retries: int = 4,
+        backoff: float = 1.0,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._model = _find(name)
+        self.id: str = self._model.model_id
+        self.takes_schema = bool(self._model.supports_schema)
+        self.takes_images = "image/jpeg" in self._model.attachment_types
+        self.options = _checked_options(self._model, options)
+        self.asked = Asked()
+        self._timeout, self._retries, self._backoff = timeout, retries, backoff
+        self._pause = pause
+        self._runner: asyncio.Runner | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._runner is not None:
+            self._runner.close()
+
+    def ask(self, question: Question, parse: Callable[[str], T]) -> tuple[Answer, T]:
+        """The first answer that `parse` takes, and what it makes of it; parse raises BadAnswer.
+
+        Raises CannotAnswer when this question gets none, and UserError when no question would.
+        """
+        for attempt in range(self._retries + 1):
+            self.asked.requests += 1
+            asked_for = 0.0
+            try:
+                answer = self._answer(question)
+                return answer, parse(answer.text)
+            except BadAnswer as error:
+                reason = str(error)
+            except TimeoutError:
+                reason = f"no answer within {self._timeout:g} s"
+            except Exception as error:  # whatever a provider's plugin raises
+                reason, asked_for = self._reason(error), _retry_after(error)
+                if _status(error) in _REFUSES_THIS:
+                    raise CannotAnswer(reason) from error
+            if attempt < self._retries:
+                self.asked.retries += 1
+                self._pause(min(max(self._backoff * 2**attempt, asked_for), LONGEST_PAUSE_S))
+        times = "once" if self._retries == 0 else f"{self._retries + 1} times"
+        raise CannotAnswer(f"{reason} (asked {times})")
+
+    def _reason(self, error: Exception) -> str:
+        """What went wrong, in a line. Raises UserError when it will go wrong with every question."""
+        from llm import NeedsKeyException
+
+        words = " ".join(str(error).split()) or type(error).__name__
+        words = words if len(words) <= 300 else words[:297] + "..."
+        if isinstance(error, NeedsKeyException) or _status(error) in _REFUSES_ALL:
+            raise UserError(f"the model {self.id!r} answers nothing: {words}") from error
+        return f"{type(error).__name__}: {words}"
+
+    def _answer(self, question: Question) -> Answer:
+        """One request. Raises TimeoutError, or whatever the provider's plugin raises."""
+        import llm
+
+        asked: dict[str, Any] = {
+            "prompt": question.sent_prompt(with_schema=self.takes_schema),
+            "system": question.system,
+            "stream": self._model.can_stream,
+            "options": self.options,
+        }
+        if self.takes_schema:
+            asked["schema"] = dict(question.schema)
+        if question.attachments:
+            asked["attachments"] = [
+                llm.Attachment(type="image/jpeg", content=data) for data in question.attachments
+            ]
+        start = time.perf_counter()
+        if isinstance(self._model, llm.AsyncModel | llm.AsyncKeyModel):
+            text, usage = self._await(self._model, asked)
+        else:
+            text, usage = _in_a_thread(self._model, asked, self._timeout)
+        elapsed = (time.perf_counter() - start) * 1000
+        return Answer(text, usage.input, usage.output, round(elapsed, 3))
+
+    def _await(self, model: Any, asked: dict[str, Any]) -> tuple[str, Any]:
+        """Asks a model that can be interrupted: after the time-out its connection is closed."""
+
+        async def answer() -> tuple[str, Any]:
+            async with asyncio.timeout(self._timeout):
+                response = model.prompt(**asked)
+                return await response.text(), await response.usage()
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(answer())
+
+
+def _in_a_thread(model: Any, asked: dict[str, Any], timeout: float) -> tuple[str, Any]:
+    """Asks a model that cannot be interrupted; after the time-out nobody listens any more."""
+    box: queue.SimpleQueue[tuple[str, Any] | Exception] = queue.SimpleQueue()
+
+    def answer() -> None:
+        try:
+            response = model.prompt(**asked)
+            box.put((response.text(), response.usage()))
+        except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
+            box.put(error)
+
+    threading.Thread(target=answer, daemon=True).start()
+    try:
+        found = box.get(timeout=timeout)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _find(name: str) -> Any:
+    """The model of that name or alias; one that can be interrupted, where the plugin has both."""
+    try:
+        import llm
+    except ImportError:
+        raise UserError(
+            "--method llm needs the llm library: install it with `pip install 'nearsql[llm]'`"
+        ) from None
+    try:
+        return llm.get_async_model(name)
+    except llm.UnknownModelError:
+        pass
+    try:
+        return llm.get_model(name)
+    except llm.UnknownModelError:
+        raise UserError(
+            f"the llm library knows no model {name!r}: `llm models` lists those it knows, and `llm"
+            " install` adds providers"
+        ) from None
+
+
+def _checked_options(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the model understands them: numbers, where they came as text."""
+    from pydantic import ValidationError
+
+    try:
+        return {
+            name: value
+            for name, value in model.Options(**options).model_dump(mode="json").items()
+            if name in options
+        }
+    except ValidationError as error:
+        wrong = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors() if e["loc"])
+        known = ", ".join(model.Options.model_fields) or "none"
+        raise UserError(
+            f"the model {model.model_id!r} does not take that option: {wrong or error}. It has {known}"
+        ) from None
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error speaks of; clients keep it in one of two places."""
+    status = getattr(error, "status_code", None)
+    if status is None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _retry_after(error: BaseException) -> float:
+    """The seconds that the provider asks to be left alone, 0 if it does not say."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    try:
+        seconds = float(headers["retry-after"]) if headers is not None else 0.0
+    except (KeyError, TypeError, ValueError):
+        return 0.0  # a date, perhaps: our own pauses will do
+    return seconds if seconds > 0 else 0.0

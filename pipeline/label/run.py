@@ -1,0 +1,409 @@
+"""Label: names for the clusters of a run, as a run of its own.
+
+    label_clusters(db, 3)                                   # keywords
+    label_clusters(db, 3, asking=Asking("gpt-4o-mini"))     # a language model, by the `llm` library
+
+Everything is read before anything is named, with no transaction open. Names by keywords are written in
+one short transaction; those of a language model one by one, as they come, so that nothing that was paid
+for is lost: stopped, the same command goes on where it was.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nearsql.pipeline.console import UserError, progress
+from nearsql.pipeline.label.answers import KeptAnswers, RecordedAnswers
+from nearsql.pipeline.label.asking import Asker, Showing
+from nearsql.pipeline.label.clusters import Cluster, clusters_of_run
+from nearsql.pipeline.label.held_out import belonging_by_keywords, judged
+from nearsql.pipeline.label.keywords import description, names_of_siblings
+from nearsql.pipeline.label.levels import (
+    DEFAULT_READING,
+    ContentsHash,
+    Level,
+    Reading,
+    read_level,
+)
+from nearsql.pipeline.label.model import CannotAnswer, LanguageModel
+from nearsql.pipeline.label.prompts import Question
+from nearsql.pipeline.label.store import (
+    Label,
+    hash_of_labels,
+    hash_of_stored,
+    pooled,
+    write_label,
+)
+from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.runs import Run, immediate, run, run_input
+from nearsql.udfs import dbapi
+
+KIND = "label"
+
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "keywords": ("scikit-learn", "scipy"),
+    "llm": ("scikit-learn", "scipy", "llm"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a language model is asked; see LanguageModel.
+
+    max_errors: so many clusters in a row without an answer end the run. ask_again: ask also what an
+    earlier run was answered.
+    """
+
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    showing: Showing = field(default_factory=Showing)
+    timeout: float = 60.0
+    retries: int = 4
+    backoff: float = 1.0
+    max_errors: int = 3
+    ask_again: bool = False
+
+    def open(self) -> LanguageModel:
+        """The model. Raises UserError when there is none of that name."""
+        model = LanguageModel(
+            self.model,
+            self.options,
+            timeout=self.timeout,
+            retries=self.retries,
+            backoff=self.backoff,
+        )
+        if self.showing.images and not model.takes_images:
+            raise UserError(f"the model {model.id!r} takes no images: leave --images away")
+        return model
+
+
+@dataclass(frozen=True, slots=True)
+class LabelResult:
+    """How labelling went.
+
+    counts: clusters, named; by a model also requests, retries, answers from earlier runs, tokens paid.
+    precision, recall: over all held-out items together, None when none was judged.
+    """
+
+    run_id: int
+    method: str
+    counts: Mapping[str, int | float]
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """All levels to be named, and what tells whether they would be read the same again."""
+
+    levels: list[Level]
+    parameters: dict[str, Any]
+
+
+def label_clusters(
+    db: dbapi.Connection,
+    cluster_run: int,
+    *,
+    level: int | None = None,
+    min_size: int = 1,
+    reading: Reading = DEFAULT_READING,
+    asking: Asking | None = None,
+    quiet: bool = True,
+) -> LabelResult:
+    """Names the clusters of a run, from the coarsest level to the finest.
+
+    level: only this one. min_size: only clusters of so many members. asking: by a language model; None:
+    by keywords. Clusters of one level and parent never share a name. Raises LookupError when there is no
+    such run, and UserError when there is nothing to name, or the model answers nothing.
+    """
+    with asking.open() if asking else nullcontext() as model:
+        read = _read(db, cluster_run, level, min_size, reading, quiet=quiet)
+        method = "keywords" if asking is None else "llm"
+        parameters = {"method": method, **read.parameters}
+        if asking is not None:
+            assert model is not None
+            parameters |= {
+                "model": model.id,
+                "options": model.options,
+                "takes_schema": model.takes_schema,
+                "showing": asdict(asking.showing),
+            }
+        with run(
+            db,
+            KIND,
+            parameters=parameters,
+            seed=reading.seed,
+            inputs=[run_input(db, cluster_run)],
+            packages=PACKAGES[method],
+            resume=asking is not None,
+        ) as current:
+            current.counts["clusters"] = sum(len(each.clusters) for each in read.levels)
+            if asking is None:
+                with current.timed("name"):
+                    labels = _by_keywords(read.levels)
+                with current.timed("write"), immediate(db):
+                    for label in labels:
+                        write_label(db, current.id, method, label)
+            else:
+                assert model is not None
+                _by_model(db, current, read, reading, asking, model, quiet=quiet)
+            precision, recall = _sum_up(db, current)
+            current.result_sha256 = hash_of_stored(db, current.id)
+    return LabelResult(current.id, method, dict(current.counts), precision, recall)
+
+
+def questions(
+    db: dbapi.Connection,
+    cluster_run: int,
+    asking: Asking,
+    *,
+    level: int | None = None,
+    min_size: int = 1,
+    reading: Reading = DEFAULT_READING,
+    quiet: bool = True,
+) -> list[tuple[Cluster, Question | str]]:
+    """What label_clusters would ask for names first; instead of a question, why there is none.
+
+    Nobody is asked and nothing is written.
+    """
+    with asking.open() as model:
+        read = _read(db, cluster_run, level, min_size, reading, quiet=quiet)
+        nobody = RecordedAnswers(db, 0, model.id, model.options, with_schema=model.takes_schema)
+        asker = Asker(db, nobody, model.id, reading, asking.showing)
+        found: list[tuple[Cluster, Question | str]] = []
+        for each in read.levels:
+            for place, cluster in enumerate(each.clusters):
+                try:
+                    question, _ = asker.question(each, place)
+                except CannotAnswer as reason:
+                    found.append((cluster, str(reason)))
+                else:
+                    prompt = question.sent_prompt(with_schema=model.takes_schema)
+                    found.append((cluster, Question(prompt, question.schema, question.attachments)))
+        return found
+
+
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
+    """The SHA-256 of a labelling run's result, computed anew; no model is asked.
+
+    Its stored answers are parsed, told apart and judged again. Raises CannotReplay when what was read has
+    changed, or an answer is gone.
+    """
+    parameters = recorded.parameters
+    reading = Reading(**{**parameters["reading"], "label_names": _tuple(parameters)})
+    (cluster_run,) = db.execute(
+        "select input_run_id from run_inputs where run_id = ? and kind = 'run'", (recorded.id,)
+    ).fetchone() or (None,)
+    if cluster_run is None:
+        raise CannotReplay(f"the clusters that run {recorded.id} named are deleted")
+    read = _read(db, cluster_run, parameters["level"], parameters["min_size"], reading, quiet=True)
+    if read.parameters["contents_sha256"] != parameters["contents_sha256"]:
+        raise CannotReplay(
+            f"the members of the clusters that run {recorded.id} named, or their texts, labels or"
+            " predicted classes, have changed"
+        )
+    if parameters["method"] == "keywords":
+        return hash_of_labels(_by_keywords(read.levels))
+    return hash_of_labels(_from_stored_answers(db, recorded, read, reading))
+
+
+def _read(
+    db: dbapi.Connection,
+    cluster_run: int,
+    level: int | None,
+    min_size: int,
+    reading: Reading,
+    *,
+    quiet: bool,
+) -> _Read:
+    _refuse_unknown_labels(db, reading.label_names)
+    by_level = clusters_of_run(db, cluster_run, level, min_size)
+    contents_hash = ContentsHash()
+    levels = [read_level(db, each, reading, contents_hash, quiet=quiet) for each in by_level]
+    parameters = {
+        "cluster_run": cluster_run,
+        "level": level,
+        "min_size": min_size,
+        "reading": asdict(reading),
+        "contents_sha256": contents_hash.hexdigest(),
+    }
+    return _Read(levels, parameters)
+
+
+def _refuse_unknown_labels(db: dbapi.Connection, names: Sequence[str] | None) -> None:
+    for name in names or ():
+        if not db.execute("select 1 from item_labels where name = ? limit 1", (name,)).fetchone():
+            there_are = [
+                n for (n,) in db.execute("select distinct name from item_labels order by 1")
+            ]
+            listed = ", ".join(map(repr, there_are)) or "none"
+            raise UserError(f"no item has a label named {name!r}: the names are {listed}")
+
+
+def _tuple(parameters: Mapping[str, Any]) -> tuple[str, ...] | None:
+    names = parameters["reading"]["label_names"]
+    return None if names is None else tuple(names)
+
+
+def _by_keywords(levels: Sequence[Level]) -> list[Label]:
+    """Raises UserError when no cluster has any words."""
+    found = []
+    for level in levels:
+        for places in level.siblings():
+            names = names_of_siblings(
+                [level.words.keywords[i] for i in places], [level.clusters[i].label for i in places]
+            )
+            for place, name in zip(places, names, strict=True):
+                if name is not None:
+                    found.append(_keyword_label(level, place, name))
+    if not found:
+        raise UserError(
+            "the items have neither text nor labels nor predicted classes to make names of: run `nearsql"
+            " detect`, or ask a model that sees images with --method llm --images"
+        )
+    return found
+
+
+def _keyword_label(level: Level, place: int, name: str) -> Label:
+    keywords, mix = level.words.keywords[place], level.mixes[place]
+    said = belonging_by_keywords(level.words, mix, place, level.beside(place))
+    return Label(level.clusters[place], name, description(keywords), keywords, judged(mix, said))
+
+
+def _by_model(
+    db: dbapi.Connection,
+    current: Run,
+    read: _Read,
+    reading: Reading,
+    asking: Asking,
+    model: LanguageModel,
+    *,
+    quiet: bool,
+) -> None:
+    """Names what is not named yet, one by one. Raises UserError after too many errors in a row."""
+    if current.is_resumed:
+        with immediate(db):  # what went wrong is tried again
+            db.execute("delete from item_errors where run_id = ?", (current.id,))
+        current.counts.pop("errors", None)
+    done = _named(db, current.id)
+
+    def unreadable(reasons: Mapping[int, str]) -> None:
+        with immediate(db):
+            for item, reason in reasons.items():
+                current.item_error("picture", reason, item_id=item)
+
+    answers = KeptAnswers(db, current.id, model, ask_again=asking.ask_again)
+    asker = Asker(db, answers, model.id, reading, asking.showing, unreadable)
+    todo = [
+        (level, place)
+        for level in read.levels
+        for place, cluster in enumerate(level.clusters)
+        if cluster.id not in done
+    ]
+    for level in read.levels:
+        for cluster in level.clusters:
+            if cluster.id in done:
+                asker.take(cluster, *done[cluster.id])
+    in_a_row = 0
+    try:
+        with current.timed("name"), progress("clusters named", len(todo), quiet=quiet) as bar:
+            for level, place in todo:
+                problem = _name_one(db, current, asker, level, place)
+                in_a_row = in_a_row + 1 if problem else 0
+                if in_a_row == asking.max_errors:
+                    raise UserError(
+                        f"stopped: {in_a_row} clusters in a row got no answer, the last because {problem}."
+                        f" What is named is kept, and the same command goes on with the rest"
+                    )
+                bar.advance()
+    finally:
+        asked = {"requests": model.asked.requests, "retries": model.asked.retries}
+        for name, n in asked.items():
+            current.counts[name] = current.counts.get(name, 0) + n
+
+
+def _name_one(
+    db: dbapi.Connection, current: Run, asker: Asker, level: Level, place: int
+) -> str | None:
+    """Names a cluster and stores the name; gives what went wrong, if anything did."""
+    cluster = level.clusters[place]
+    try:
+        label = asker.label(level, place)
+    except CannotAnswer as error:
+        with immediate(db):
+            current.item_error("name", str(error), uri=str(cluster))
+        return f"of {cluster}: {error}"
+    with immediate(db):
+        write_label(db, current.id, "llm", label)
+        if label.did_fail:
+            current.item_error("held out", str(label.judgement.reason), uri=str(cluster))
+    return f"of {cluster}: {label.judgement.reason}" if label.did_fail else None
+
+
+def _named(db: dbapi.Connection, run_id: int) -> dict[int, tuple[str, str | None]]:
+    """Name and summary by cluster, in the order in which the run gave them."""
+    return {
+        cluster: (name, summary)
+        for cluster, name, summary in db.execute(
+            "select cluster_id, name, description from cluster_labels where run_id = ? order by id",
+            (run_id,),
+        )
+    }
+
+
+def _from_stored_answers(
+    db: dbapi.Connection, recorded: RecordedRun, read: _Read, reading: Reading
+) -> list[Label]:
+    """The names again, in the order in which they were given: each was told from those before it."""
+    parameters = recorded.parameters
+    answers = RecordedAnswers(
+        db,
+        recorded.id,
+        parameters["model"],
+        parameters["options"],
+        with_schema=parameters["takes_schema"],
+    )
+    showing = Showing(**parameters["showing"])
+    asker = Asker(db, answers, parameters["model"], reading, showing)
+    places = {
+        cluster.id: (level, place)
+        for level in read.levels
+        for place, cluster in enumerate(level.clusters)
+    }
+    found = []
+    for cluster in _named(db, recorded.id):
+        try:
+            label = asker.label(*places[cluster])
+        except (KeyError, CannotAnswer) as error:
+            raise CannotReplay(
+                f"the answers that run {recorded.id} got are not those that its names came from"
+            ) from error
+        found.append(label)
+    return found
+
+
+def _sum_up(db: dbapi.Connection, current: Run) -> tuple[float | None, float | None]:
+    """Completes the run's counts from what it stored, also before it was stopped."""
+    rows = db.execute(
+        "select held_out_json from cluster_labels where run_id = ?", (current.id,)
+    ).fetchall()
+    precision, recall = pooled([said for (said,) in rows])
+    current.counts["named"] = len(rows)
+    paid, cached, prompt_tokens, completion_tokens = db.execute(
+        "select count(*) filter (where not is_cached), count(*) filter (where is_cached),"
+        " sum(prompt_tokens) filter (where not is_cached),"
+        " sum(completion_tokens) filter (where not is_cached)"
+        " from llm_responses where run_id = ?",
+        (current.id,),
+    ).fetchone()
+    if paid or cached:
+        current.counts |= {"answers": paid, "answers_of_earlier_runs": cached}
+        current.counts |= {
+            "prompt_tokens": prompt_tokens or 0,
+            "completion_tokens": completion_tokens or 0,
+        }
+    for name, value in (("held_out_precision", precision), ("held_out_recall", recall)):
+        if value is not None:
+            current.counts[name] = value
+    return precision, recall
