@@ -41,6 +41,7 @@ COMMANDS = {
         "nearsql.pipeline.commands.assign",
         "Give items that a clustering did not see to its clusters.",
     ),
+    "diff": ("nearsql.pipeline.commands.diff", "Say what changed between two clusterings."),
     "project": ("nearsql.pipeline.commands.project", "Lay a space out as a map."),
     "sql": (
         "nearsql.pipeline.commands.sql",
