@@ -22,7 +22,7 @@ _BLOCK = 4096
 
 
 class ClusterRow(NamedTuple):
-    """One cluster. level 1 is the coarsest; parent is the label of a cluster one level above, or None."""
+    """One cluster. level 1 is the coarsest; parent is the label of a cluster at parent_level, or None."""
 
     level: int
     label: int
@@ -31,6 +31,7 @@ class ClusterRow(NamedTuple):
     centroid: bytes | None  # float32, little-endian
     exemplar: int | None  # an item's id
     birth_lambda: float | None
+    parent_level: int | None = None  # None: one level above
 
 
 class MemberRow(NamedTuple):
@@ -127,7 +128,7 @@ def write_result(
                     run_id,
                     level,
                     row.label,
-                    None if row.parent is None else ids[level - 1, row.parent],
+                    None if row.parent is None else ids[row.parent_level or level - 1, row.parent],
                     row.size,
                     row.centroid,
                     row.exemplar,
