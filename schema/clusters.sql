@@ -25,11 +25,15 @@ create table memberships (
     outlier_score real,
     core_distance real check (core_distance >= 0),
     is_assigned integer not null default 0 check (is_assigned in (0, 1)),  -- joined afterwards
+    assigned_by_run_id integer references runs (id) on delete cascade      -- by this run
+        check (assigned_by_run_id is null or is_assigned = 1),
     primary key (run_id, level, item_id)
 ) strict, without rowid;
 
 create index memberships_item on memberships (item_id);
 create index memberships_cluster on memberships (cluster_id);
+create index memberships_assigned_by on memberships (assigned_by_run_id)
+    where assigned_by_run_id is not null;
 
 -- What a language model was asked and answered. A question that an earlier run asked is not asked again.
 create table llm_responses (

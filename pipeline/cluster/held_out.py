@@ -1,0 +1,102 @@
+"""How far assigning can be trusted: items are held out, assigned, and compared with clustering them.
+
+Of a run's members, or 10,000 of them, 15% are held out and the others clustered with the run's
+parameters. Those held out are then assigned by the rule of `cluster_assign`, and clustered together with
+the others. The agreement is the share that both put into the same place: the same cluster, or the noise.
+The choice is seeded, so that a run's agreement is the same each time.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsql.udfs import dbapi
+from nearsql.udfs.clustering.cluster_model import ClusterModel, find_model
+from nearsql.udfs.search.matrix import Matrix
+from nearsql.udfs.space_points import euclidean, part
+
+SHARE = 0.15
+AT_MOST = 10_000
+# Of fewer members, so few would be held out that their share says nothing.
+AT_LEAST = 20
+_SEED = 0
+
+_HDBSCAN = """\
+select id, coalesce(cluster, -1), core_distance, birth_lambda
+from hdbscan(:space, :min_cluster_size, :min_samples, 1, :within, :selection, :epsilon, 'exact')
+order by id
+"""
+_LABELS = """\
+select m.item_id, coalesce(c.label, -1)
+from memberships m left join clusters c on c.id = m.cluster_id
+where m.run_id = ? and m.level = 1 and m.is_assigned = 0
+order by m.item_id
+"""
+
+Ids = NDArray[np.int64]
+
+
+def held_out_agreement(db: dbapi.Connection, run_id: int) -> dict[str, int | float]:
+    """held_out and held_out_of, numbers of items, and held_out_agreement, at level 1 of a clustering run.
+
+    Nothing for a run of fewer than 20 members. Raises SqlFunctionError as `cluster_assign` does.
+    """
+    model, matrix = find_model(db.apsw, run_id)
+    ids = model.members.ids
+    if len(ids) < AT_LEAST:
+        return {}
+    (parameters,) = db.execute(
+        "select parameters_json from runs where id = ?", (run_id,)
+    ).fetchone()
+    settings = {"selection": "eom", "epsilon": 0.0, **json.loads(parameters)}
+    settings["space"] = matrix.space.name
+    rng = np.random.default_rng(_SEED)
+    sample = np.sort(rng.choice(ids, min(len(ids), AT_MOST), replace=False))
+    is_held = np.zeros(len(sample), bool)
+    is_held[rng.choice(len(sample), round(SHARE * len(sample)), replace=False)] = True
+    if len(sample) == len(ids):
+        rows = db.execute(_LABELS, (run_id,)).fetchall()
+    else:
+        rows = _clustered(db, settings, sample)
+    together = np.array([row[1] for row in rows], np.int64)
+    held, kept = sample[is_held], sample[~is_held]
+    smaller = _model(matrix, kept, settings, _clustered(db, settings, kept))
+    assigned, _ = smaller.assign(part(matrix, held).vectors)
+    same = _matched(smaller.labels, together[~is_held], assigned) == together[is_held]
+    return {
+        "held_out": len(held),
+        "held_out_of": len(sample),
+        "held_out_agreement": round(float(same.mean()), 4),
+    }
+
+
+def _clustered(db: dbapi.Connection, settings: dict[str, Any], ids: Ids) -> list[Any]:
+    within = json.dumps(ids.tolist())
+    return db.execute(_HDBSCAN, {**settings, "within": within}).fetchall()
+
+
+def _model(matrix: Matrix, ids: Ids, settings: dict[str, Any], rows: list[Any]) -> ClusterModel:
+    _, labels, core_distances, births = zip(*rows, strict=True)
+    return ClusterModel(
+        euclidean(part(matrix, ids)),
+        np.array(core_distances, np.float64),
+        np.array(labels, np.int64),
+        np.array(births, np.float64),  # None becomes NaN
+        min(settings["min_samples"], len(ids) - 1),
+        matrix.space.metric == "cosine",
+    )
+
+
+def _matched(labels: Ids, together: Ids, assigned: Ids) -> Ids:
+    """The assigned labels by the names of the other clustering.
+
+    labels, together: of the items in both, which is noise as -1. A cluster is called what most of its
+    items are in the other; of several names the least.
+    """
+    names = {-1: -1}
+    for label in np.unique(labels[labels >= 0]).tolist():
+        found, counts = np.unique(together[labels == label], return_counts=True)
+        names[label] = int(found[np.argmax(counts)])
+    return np.array([names[label] for label in assigned.tolist()], np.int64)
