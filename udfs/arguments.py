@@ -6,6 +6,8 @@ from typing import Any
 
 from nearsql.udfs.errors import SqlFunctionError
 
+_LARGEST_SEED = 2**32 - 1
+
 
 def shown(value: Any) -> str:
     """The value as SQL would write it, shortened, for use in an error sentence."""
@@ -31,6 +33,14 @@ def whole_number(name: str, value: Any, *, at_least: int) -> int:
 def optional_whole_number(name: str, value: Any, *, at_least: int) -> int | None:
     """As `whole_number`, but NULL means: not given."""
     return None if value is None else whole_number(name, value, at_least=at_least)
+
+
+def random_seed(name: str, value: Any) -> int:
+    """The value as a seed of numpy's RandomState: a whole number from 0 to 2 ** 32 - 1."""
+    seed = whole_number(name, value, at_least=0)
+    if seed > _LARGEST_SEED:
+        raise SqlFunctionError(f"{name} must be at most {_LARGEST_SEED}, not {seed}")
+    return seed
 
 
 def number(name: str, value: Any, *, at_least: float | None = None) -> float:

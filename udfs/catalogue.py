@@ -34,6 +34,7 @@ MODULES = (
     "nearsql.udfs.vote_functions",
     "nearsql.udfs.clustering_functions",
     "nearsql.udfs.cluster_level_functions",
+    "nearsql.udfs.topic_functions",
     "nearsql.udfs.diff_functions",
     "nearsql.udfs.projection_functions",
     "nearsql.udfs.sampling_functions",

@@ -6,7 +6,7 @@ from functools import partial
 import apsw
 
 from nearsql.udfs import within as within_argument
-from nearsql.udfs.arguments import number, one_of, whole_number
+from nearsql.udfs.arguments import number, one_of, random_seed, whole_number
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.interrupt import Poll
@@ -16,8 +16,6 @@ from nearsql.udfs.search.matrix import load_matrix
 from nearsql.udfs.search.stored_graph import known_graph
 from nearsql.udfs.space_points import part
 from nearsql.udfs.spaces import find_space
-
-_LARGEST_SEED = 2**32 - 1
 
 
 @sql_function(
@@ -67,9 +65,7 @@ def checked_settings(
     random_state: int,
 ) -> Settings:
     """The arguments as settings; raises SqlFunctionError for the first that cannot be."""
-    seed = whole_number("random_state", random_state, at_least=0)
-    if seed > _LARGEST_SEED:
-        raise SqlFunctionError(f"random_state must be at most {_LARGEST_SEED}, not {seed}")
+    seed = random_seed("random_state", random_state)
     near = number("min_dist", min_dist, at_least=0.0)
     if near > 1.0:  # UMAP's spread, which it must not exceed
         raise SqlFunctionError(f"min_dist must be at most 1, not {near}")
