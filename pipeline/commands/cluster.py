@@ -143,6 +143,11 @@ class Sizes(click.ParamType):
     "--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Of --method topics."
 )
 @click.option(
+    "--assign",
+    is_flag=True,
+    help="Then give the items not sampled to the clusters, as `nearsql assign` does.",
+)
+@click.option(
     "--sweep",
     is_flag=True,
     help="Only show clusters and noise for many minimum cluster sizes, and where they jump.",
@@ -183,6 +188,7 @@ def command(
     method: str,
     loss_run: int | None,
     sweep: bool,
+    assign: bool,
     **options: Any,
 ) -> None:
     """Find the clusters of each SPACE of FILE (all, if none is named).
@@ -193,7 +199,7 @@ def command(
     \b
       nearsql cluster photos.db
       nearsql cluster photos.db birds/pixels --min-cluster-size 20 --min-samples 5
-      nearsql cluster photos.db birds/pixels --downsample 10
+      nearsql cluster photos.db birds/pixels --downsample 10 --assign
       nearsql cluster photos.db birds/pixels --levels 3
       nearsql cluster photos.db birds/pixels --sweep
       nearsql cluster photos.db --loss-distance 4 --component cls --symmetrize mean
@@ -201,6 +207,8 @@ def command(
     name = _way(method, loss_run, sweep, options["levels"])
     way = WAYS[name]
     _refuse_others(context, way, way.options | _SHOWN.get(name, set()))
+    if assign and name not in ("hdbscan", "levels"):
+        raise UserError(f"--assign does not go with {way.flag}: it needs core distances")
     function = getattr(importlib.import_module(way.module), way.function)
     chosen = {option: options[option] for option in way.options}
     if name == "losses":
@@ -222,7 +230,12 @@ def command(
         if not made:
             raise UserError("no space was clustered: see above for the reasons")
         for result in made:
-            _show(file, result, chosen, is_last=result is made[-1])
+            _show(file, result, chosen, is_last=result is made[-1] and not assign)
+        if assign:
+            from nearsql.pipeline.commands.assign import assign_and_show
+
+            for result in made:
+                assign_and_show(db, file, result.run_id, is_last=result is made[-1])
 
 
 def _way(method: str, loss_run: int | None, sweep: bool, levels: int | None) -> str:
@@ -270,6 +283,8 @@ def _show(file: str, result: Any, chosen: dict[str, Any], *, is_last: bool) -> N
         facts["clusters"] = counts["clusters"]
         facts["noise"] = _noise(counts)
     next_step = _next_step(file, result.run_id, counts["clusters"], chosen, [result.space])
+    if 0 < counts["clusters"] and counts["sampled"] < counts["total"] and "neighbors" in chosen:
+        next_step = command_line("nearsql", "assign", file, result.run_id)
     summary(f"run {result.run_id}: {result.space}", facts, next_step=next_step if is_last else None)
 
 
