@@ -189,6 +189,7 @@ def command(ctx: click.Context, file: str, run: int, method: str, **options: Any
     counts = result.counts
     facts: dict[str, Any] = {
         "named": f"{counts['named']:,} of {counts['clusters']:,} clusters",
+        **({"too small": counts["too_small"]} if counts["too_small"] else {}),
         "held out": _held_out(result.precision, result.recall),
     }
     if asking is not None:

@@ -194,8 +194,8 @@ def _half_surest(items: Sequence[int], n: int, seed: int, cluster: Cluster) -> l
     """n of the items: the surest half of them, and others at random, so that its breadth shows, too."""
     surest, rest = list(items[: (n + 1) // 2]), list(items[(n + 1) // 2 :])
     rng = np.random.default_rng([seed, cluster.level, cluster.label, 2])
-    others = rng.choice(len(rest), min(n - len(surest), len(rest)), replace=False) if rest else []
-    return surest + [rest[i] for i in sorted(others)]
+    others = rng.choice(len(rest), min(n - len(surest), len(rest)), replace=False) if rest else ()
+    return surest + [rest[int(i)] for i in sorted(others)]
 
 
 def _of_these(mix: Mix, usable: set[int]) -> Mix:

@@ -1,7 +1,7 @@
 """The clusters of a run that are to be named, and which of their members are read and which held out.
 
 Some members of each cluster are kept out of whatever makes its name. Mixed with as many of the clusters
-beside it, they then show whether the name tells its members from others.
+most like it, they then show whether the name tells its members from others.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,9 @@ Ids = npt.NDArray[np.int64]
 
 # A cluster keeps at least this many members to be named by, for each that is held out.
 _READ_FOR_EACH_HELD_OUT = 3
+
+# Others to judge a name by are drawn from so many for each held-out member.
+_POOL_FOR_EACH_HELD_OUT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,10 @@ class Mix:
 def clusters_of_run(
     db: dbapi.Connection, run_id: int, level: int | None, min_size: int
 ) -> list[list[Cluster]]:
-    """The clusters of at least min_size members, level by level from the coarsest, the largest first.
+    """The clusters, level by level from the coarsest, the largest first.
 
     level: only this one. Raises LookupError when there is no such run, UserError when it has no such
-    clusters.
+    level, or no cluster of min_size members.
     """
     row = db.execute("select kind, status from runs where id = ?", (run_id,)).fetchone()
     if row is None:
@@ -85,18 +88,17 @@ def clusters_of_run(
         raise UserError(
             f"run {run_id} has no level {level}: its levels are {', '.join(map(str, there_are))}"
         )
-    chosen = [
-        [c for c in found if c.level == each and c.size >= min_size]
-        for each in there_are
-        if level in (None, each)
-    ]
-    if not any(chosen):
-        largest = max(c.size for c in found if level in (None, c.level))
+    largest = max(cluster.size for cluster in found if level in (None, cluster.level))
+    if largest < min_size:
         raise UserError(
             f"no cluster has {min_size:,} members: the largest has {largest:,}, so ask for less with"
             " --min-size"
         )
-    return [clusters for clusters in chosen if clusters]
+    return [
+        [cluster for cluster in found if cluster.level == each]
+        for each in there_are
+        if level in (None, each)
+    ]
 
 
 def draw_members(
@@ -136,30 +138,30 @@ def beside(clusters: Sequence[Cluster], place: int) -> list[int]:
     return siblings or others
 
 
-def mix_held_out(
-    clusters: Sequence[Cluster], members: Sequence[Members], place: int, seed: int
-) -> Mix:
-    """The items to judge the name of one cluster of a level by: half of them are its own.
+def mix_held_out(cluster: Cluster, members: Members, others: Sequence[Members], seed: int) -> Mix:
+    """The items to judge a cluster's name by: half of them are its own held-out members.
 
-    The others are drawn from what is held out of the clusters beside it.
+    others: of the clusters it has to be told from, those most like it first. The other half is drawn from
+    what the first few of them hold out: members of clusters that nobody would take for this one would
+    prove nothing.
     """
-    own = members[place].held_out
-    pools = [members[i].held_out for i in beside(clusters, place)]
-    pool = np.concatenate(pools) if pools else np.empty(0, np.int64)
+    own = members.held_out
+    pool = np.empty(0, np.int64)
+    for other in others:
+        if len(pool) >= _POOL_FOR_EACH_HELD_OUT * len(own):
+            break
+        pool = np.concatenate([pool, other.held_out])
     each = min(len(own), len(pool))
     if each == 0:
-        return Mix((), frozenset(), _why_none(clusters, members[place]))
-    cluster = clusters[place]
+        return Mix((), frozenset(), _why_none(members, others))
     rng = np.random.default_rng([seed, cluster.level, cluster.label, 1])
     items = np.concatenate([own[:each], rng.choice(np.sort(pool), each, replace=False)])
-    shuffled = rng.permutation(items).tolist()
-    return Mix(tuple(shuffled), frozenset(own[:each].tolist()))
+    return Mix(tuple(rng.permutation(items).tolist()), frozenset(own[:each].tolist()))
 
 
-def _why_none(clusters: Sequence[Cluster], members: Members) -> str:
-    if len(clusters) < 2:
+def _why_none(members: Members, others: Sequence[Members]) -> str:
+    if not others:
         return "there is no other cluster to tell it from"
     if len(members.held_out) == 0:
-        n = len(members.read)
-        return f"none of its {n} members is held out" if n > 3 else f"it has {n} members"
+        return f"none of its {len(members.read):,} members that were read could be held out"
     return "no member of the clusters beside it is held out"

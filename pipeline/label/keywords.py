@@ -47,6 +47,8 @@ class LevelKeywords:
 
     def nearest(self, place: int, others: Sequence[int], n: int) -> list[int]:
         """The n of the other clusters whose words are most like those of the cluster at this place."""
+        if not others:
+            return []
         alike = (self.weights[list(others)] @ self.weights[place].T).toarray().ravel()
         return [others[i] for i in np.argsort(-alike, kind="stable")[:n]]
 

@@ -46,6 +46,7 @@ class Level:
     members: list[Members]
     words: LevelKeywords
     mixes: list[Mix]
+    named: list[int]  # the places of those to be named
     empty: frozenset[int]  # items in which there is nothing to read
 
     def beside(self, place: int) -> list[int]:
@@ -53,10 +54,10 @@ class Level:
         return beside(self.clusters, place)
 
     def siblings(self) -> list[list[int]]:
-        """The places of the clusters of each parent."""
+        """The places of the clusters to be named, by parent."""
         found: dict[int | None, list[int]] = {}
-        for place, cluster in enumerate(self.clusters):
-            found.setdefault(cluster.parent_id, []).append(place)
+        for place in self.named:
+            found.setdefault(self.clusters[place].parent_id, []).append(place)
         return list(found.values())
 
 
@@ -80,12 +81,16 @@ class ContentsHash:
 def read_level(
     db: dbapi.Connection,
     clusters: Sequence[Cluster],
+    min_size: int,
     reading: Reading,
     contents_hash: ContentsHash,
     *,
     quiet: bool = True,
 ) -> Level:
-    """Draws members of each of the clusters of one level, and reads them."""
+    """Draws members of each of the clusters of one level, and reads them.
+
+    Those of fewer than min_size members get no name; the others are told from them all the same.
+    """
     members = [
         draw_members(db, cluster, reading.seed, reading.read, reading.held_out)
         for cluster in clusters
@@ -106,5 +111,10 @@ def read_level(
                 yield content
 
     words = level_keywords(contents(), [m.read for m in members])
-    mixes = [mix_held_out(clusters, members, i, reading.seed) for i in range(len(clusters))]
-    return Level(list(clusters), members, words, mixes, frozenset(empty))
+    mixes = []
+    for place, cluster in enumerate(clusters):
+        others = beside(clusters, place)
+        alike = [members[i] for i in words.nearest(place, others, len(others))]
+        mixes.append(mix_held_out(cluster, members[place], alike, reading.seed))
+    named = [place for place, cluster in enumerate(clusters) if cluster.size >= min_size]
+    return Level(list(clusters), members, words, mixes, named, frozenset(empty))

@@ -10,7 +10,7 @@ for is lost: stopped, the same command goes on where it was.
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nearsql.pipeline.console import UserError, progress
@@ -138,7 +138,10 @@ def label_clusters(
             packages=PACKAGES[method],
             resume=asking is not None,
         ) as current:
-            current.counts["clusters"] = sum(len(each.clusters) for each in read.levels)
+            current.counts["clusters"] = sum(len(each.named) for each in read.levels)
+            current.counts["too_small"] = sum(
+                len(each.clusters) - len(each.named) for each in read.levels
+            )
             if asking is None:
                 with current.timed("name"):
                     labels = _by_keywords(read.levels)
@@ -173,14 +176,16 @@ def questions(
         asker = Asker(db, nobody, model.id, reading, asking.showing)
         found: list[tuple[Cluster, Question | str]] = []
         for each in read.levels:
-            for place, cluster in enumerate(each.clusters):
+            for place in each.named:
+                asked: Question | str
                 try:
                     question, _ = asker.question(each, place)
                 except CannotAnswer as reason:
-                    found.append((cluster, str(reason)))
+                    asked = str(reason)
                 else:
                     prompt = question.sent_prompt(with_schema=model.takes_schema)
-                    found.append((cluster, Question(prompt, question.schema, question.attachments)))
+                    asked = replace(question, prompt=prompt)
+                found.append((each.clusters[place], asked))
         return found
 
 
@@ -220,7 +225,9 @@ def _read(
     _refuse_unknown_labels(db, reading.label_names)
     by_level = clusters_of_run(db, cluster_run, level, min_size)
     contents_hash = ContentsHash()
-    levels = [read_level(db, each, reading, contents_hash, quiet=quiet) for each in by_level]
+    levels = [
+        read_level(db, each, min_size, reading, contents_hash, quiet=quiet) for each in by_level
+    ]
     parameters = {
         "cluster_run": cluster_run,
         "level": level,
@@ -298,8 +305,8 @@ def _by_model(
     todo = [
         (level, place)
         for level in read.levels
-        for place, cluster in enumerate(level.clusters)
-        if cluster.id not in done
+        for place in level.named
+        if level.clusters[place].id not in done
     ]
     for level in read.levels:
         for cluster in level.clusters:
@@ -367,9 +374,7 @@ def _from_stored_answers(
     showing = Showing(**parameters["showing"])
     asker = Asker(db, answers, parameters["model"], reading, showing)
     places = {
-        cluster.id: (level, place)
-        for level in read.levels
-        for place, cluster in enumerate(level.clusters)
+        level.clusters[place].id: (level, place) for level in read.levels for place in level.named
     }
     found = []
     for cluster in _named(db, recorded.id):

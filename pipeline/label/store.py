@@ -115,7 +115,7 @@ def hash_of_labels(labels: Sequence[Label]) -> str:
 
 
 def _hash(rows: list[tuple[Any, ...]]) -> str:
-    return hash_rows(sorted(rows, key=lambda row: row[:2]))
+    return hash_rows(sorted(rows, key=lambda row: (row[0], row[1])))
 
 
 def pooled(said: Sequence[str | None]) -> tuple[float | None, float | None]:
