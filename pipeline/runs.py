@@ -56,6 +56,8 @@ class Run:
     result_sha256: str | None = None
     is_resumed: bool = False  # it goes on where an earlier process stopped
     earlier_ms: float = 0.0  # that process's wall time, as far as it could tell it
+    started: float = field(default_factory=time.perf_counter)
+    has_ended: bool = False
 
     def item_error(
         self, stage: str, message: str, *, item_id: int | None = None, uri: str | None = None
@@ -69,6 +71,15 @@ class Run:
             (self.id, item_id, uri, stage, message),
         )
         self.counts["errors"] = self.counts.get("errors", 0) + 1
+
+    def finish(self) -> None:
+        """Ends the run in the caller's transaction, for who writes all results in one.
+
+        The results and the word that they are complete are then there together, or neither is, whenever
+        the process is killed. Counts, timings and the result's hash are those filled by now.
+        """
+        _record_end(self, "finished", None)
+        self.has_ended = True
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -144,7 +155,6 @@ def run(
             current = Run(run_id, db)
             for item in inputs:
                 add_input(db, run_id, item)
-    started = time.perf_counter()
     try:
         yield current
     except BaseException as error:
@@ -152,9 +162,12 @@ def run(
             db.rollback()
         status = "failed" if isinstance(error, Exception) else "interrupted"
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        _end(current, status, started, message)
+        with immediate(db):
+            _record_end(current, status, message)
         raise
-    _end(current, "finished", started, None)
+    if not current.has_ended:
+        with immediate(db):
+            _record_end(current, "finished", None)
 
 
 def _resumed(db: dbapi.Connection, identity: Mapping[str, Any]) -> Run | None:
@@ -180,22 +193,22 @@ def _resumed(db: dbapi.Connection, identity: Mapping[str, Any]) -> Run | None:
     return Run(run_id, db, json.loads(counts), json.loads(timings), None, True, duration_ms or 0.0)
 
 
-def _end(current: Run, status: str, started: float, error: str | None) -> None:
-    with immediate(current.db):
-        current.db.execute(
-            "update runs set status = ?, error = ?, counts_json = ?, timings_json = ?,"
-            " result_sha256 = ?, duration_ms = ?,"
-            " finished_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') where id = ?",
-            (
-                status,
-                error,
-                json.dumps(current.counts),
-                json.dumps(current.timings),
-                current.result_sha256,
-                round(current.earlier_ms + (time.perf_counter() - started) * 1000, 3),
-                current.id,
-            ),
-        )
+def _record_end(current: Run, status: str, error: str | None) -> None:
+    """Nothing, if the end is recorded already: by `finish`, before what failed."""
+    current.db.execute(
+        "update runs set status = ?, error = ?, counts_json = ?, timings_json = ?,"
+        " result_sha256 = ?, duration_ms = ?,"
+        " finished_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') where id = ? and status = 'running'",
+        (
+            status,
+            error,
+            json.dumps(current.counts),
+            json.dumps(current.timings),
+            current.result_sha256 if status == "finished" else None,
+            round(current.earlier_ms + (time.perf_counter() - current.started) * 1000, 3),
+            current.id,
+        ),
+    )
 
 
 def add_input(db: dbapi.Connection, run_id: int, item: RunInput) -> None:

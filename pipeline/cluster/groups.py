@@ -154,18 +154,19 @@ def _cluster(
             noting_approximations() as approximations,
         ):
             found = compute(db, group.space, parameters)
-        with current.timed("hash"):
-            current.result_sha256 = hash_result(found.clusters, found.members)
-        with current.timed("write"), immediate(db):
-            refuse_if_changed(db, source)
-            add_runs_read(current, graphs, "neighbors")
-            write_result(db, current.id, found.clusters, found.members)
+        current.result_sha256 = hash_result(found.clusters, found.members)
         current.counts |= {
             "total": group.total,
             **_counts(found),
             **_quality(approximations),
             **found.counts,
         }
+        with immediate(db):
+            with current.timed("write"):
+                refuse_if_changed(db, source)
+                add_runs_read(current, graphs, "neighbors")
+                write_result(db, current.id, found.clusters, found.members)
+            current.finish()
     return ClusterResult(
         group.space, current.id, dict(current.counts), graph_run=max(graphs, default=None)
     )

@@ -92,9 +92,6 @@ def cluster_losses(
     with run(db, "cluster", parameters=parameters, inputs=[source], packages=PACKAGES) as current:
         with current.timed("compute"):
             found = _hdbscan(matrix, parameters)
-        with current.timed("write"), immediate(db):
-            write_result(db, current.id, found.clusters, found.members)
-            _write_left_out(current, matrix)
         noise = sum(row.label is None for row in found.members)
         current.counts |= {
             "total": n + len(matrix.left_out),
@@ -105,6 +102,11 @@ def cluster_losses(
             "noise_share": round(noise / n, 4),
         }
         current.result_sha256 = hash_result(found.clusters, found.members)
+        with immediate(db):
+            with current.timed("write"):
+                write_result(db, current.id, found.clusters, found.members)
+                _write_left_out(current, matrix)
+            current.finish()
     return LossClusterResult(current.id, dict(current.counts))
 
 

@@ -66,6 +66,32 @@ def test_a_failure_is_recorded_and_raised(db: dbapi.Connection) -> None:
     assert db.execute("select count(*) from selections").fetchone() == (0,)
 
 
+def test_results_and_their_end_in_one_transaction(db: dbapi.Connection) -> None:
+    with runs.run(db, "test", parameters={}) as current:
+        current.counts["made"] = 1
+        with runs.immediate(db):
+            db.execute("insert into selections (name, how) values ('whole', 'ids')")
+            current.finish()
+        assert row(db, current.id, "status", "counts_json") == ("finished", '{"made": 1}')
+    assert row(db, current.id, "status", "error") == ("finished", None)
+    # What fails before the commit takes both back, and is recorded as ever.
+    with pytest.raises(ZeroDivisionError), runs.run(db, "test", parameters={}) as current:
+        current.result_sha256 = "0" * 64
+        with runs.immediate(db):
+            db.execute("insert into selections (name, how) values ('half', 'ids')")
+            current.finish()
+            _ = 1 / 0
+    ended = row(db, current.id, "status", "error", "result_sha256")
+    assert ended == ("failed", "ZeroDivisionError: division by zero", None)
+    # What fails after it changes nothing.
+    with pytest.raises(KeyboardInterrupt), runs.run(db, "test", parameters={}) as current:
+        with runs.immediate(db):
+            current.finish()
+        raise KeyboardInterrupt
+    assert row(db, current.id, "status", "error") == ("finished", None)
+    assert db.execute("select name from selections").fetchall() == [("whole",)]
+
+
 def test_ctrl_c_is_an_interruption(db: dbapi.Connection) -> None:
     with pytest.raises(KeyboardInterrupt), runs.run(db, "test", parameters={}) as current:
         raise KeyboardInterrupt
