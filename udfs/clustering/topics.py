@@ -94,7 +94,7 @@ def topics(
     first, point_of = _different(points.vectors)
     n = len(first)
     if n < fewest_for_topics(settings):
-        return [_all_noise(len(points.ids))]
+        return [_all_noise(len(point_of))]
     if n < len(points.ids):
         matrix = Matrix(matrix.ids[first], matrix.vectors[first], matrix.space)
         points = Matrix(points.ids[first], points.vectors[first], points.space)
@@ -106,7 +106,7 @@ def topics(
         layers = _layers(points.vectors, places, distances, settings, poll)
     layers = [layer for layer in layers if layer[0].max() >= 1]
     if not layers:
-        return [_all_noise(len(points.ids))]
+        return [_all_noise(len(point_of))]
     found: list[TopicLevel] = []
     for labels, strengths, persistence in reversed(layers):
         of_rows = labels.astype(np.int64)[point_of]
