@@ -8,6 +8,8 @@ from nearsql.pipeline.console import UserError
 from nearsql.udfs.clustering.sweep import SweepRow
 
 SUFFIXES = (".svg", ".png")
+# More sizes than these are not all written along the axis.
+MOST_TICKS = 25
 
 
 def refuse_plot(path: str) -> None:
@@ -29,7 +31,7 @@ def plot_sweep(rows: Sequence[SweepRow], path: str, *, title: str = "") -> None:
     refuse_plot(path)
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
     sizes = [row.min_cluster_size for row in rows]
     # Not pyplot, which looks for a screen. Ids of an SVG are drawn from the salt.
@@ -49,9 +51,10 @@ def plot_sweep(rows: Sequence[SweepRow], path: str, *, title: str = "") -> None:
         below.yaxis.set_major_formatter(PercentFormatter(1))
         below.set_xlabel("min_cluster_size")
         below.set_xscale("log")
-        below.set_xticks(sizes)
+        if len(sizes) <= MOST_TICKS:
+            below.set_xticks(sizes)
+            below.xaxis.set_minor_locator(NullLocator())
         below.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:g}"))
-        below.xaxis.set_minor_formatter(NullFormatter())
         below.tick_params(axis="x", rotation=45)
         label = "cliff"
         for before, row in pairwise(rows):
@@ -62,5 +65,5 @@ def plot_sweep(rows: Sequence[SweepRow], path: str, *, title: str = "") -> None:
                 label = ""  # one entry of the legend for all of them
         below.legend(loc="best")
         figure.suptitle(title)
-        metadata = {"Date": None} if path.lower().endswith(".svg") else None
+        metadata = {"Date": None, "Creator": None} if path.lower().endswith(".svg") else None
         figure.savefig(path, metadata=metadata, dpi=150)

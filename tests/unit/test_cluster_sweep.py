@@ -116,15 +116,19 @@ def test_default_sizes() -> None:
 
 
 def test_the_suggested_size_persists_and_is_far_from_cliffs() -> None:
-    def rows(*found: tuple[float | None, bool]) -> list[SweepRow]:
+    def rows(*found: tuple[float | None, bool, float]) -> list[SweepRow]:
         return [
-            SweepRow(size, 0, 0, 0.0, 0, 0.0, persistence, is_cliff)
-            for size, (persistence, is_cliff) in enumerate(found, start=2)
+            SweepRow(size, 0, 0, 0.0, 0, largest, persistence, is_cliff)
+            for size, (persistence, is_cliff, largest) in enumerate(found, start=2)
         ]
 
-    assert suggested_size(rows((0.1, False), (0.3, False), (0.2, False))) == 3
-    assert suggested_size(rows((0.1, False), (0.3, False), (0.2, True), (0.1, False))) == 2
-    assert suggested_size(rows((0.1, False), (0.3, True))) == 3  # there is none without a cliff
-    assert suggested_size(rows((0.3, False), (0.3, False))) == 2
-    assert suggested_size(rows((None, False), (None, False))) is None
+    low, high = (0.1, False, 0.2), (0.3, False, 0.2)
+    cliff, one_for_all = (0.3, True, 0.2), (0.4, False, 0.6)
+    assert suggested_size(rows(low, high, low)) == 3
+    assert suggested_size(rows(low, high, high)) == 3
+    assert suggested_size(rows(low, high, cliff, low)) == 2  # beside a cliff, on either side
+    assert suggested_size(rows(low, one_for_all)) == 2
+    assert suggested_size(rows(one_for_all, cliff, one_for_all)) == 4  # there is no better
+    assert suggested_size(rows(low, cliff)) == 3  # there is none without a cliff
+    assert suggested_size(rows((None, False, 0.0), (None, False, 0.0))) is None
     assert suggested_size([]) is None
