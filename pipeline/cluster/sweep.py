@@ -7,6 +7,7 @@ The SQL function `cluster_sweep` computes; nothing is stored, so that there is n
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nearsql.pipeline.cluster.forecast import tell
 from nearsql.pipeline.cluster.groups import effective_neighbors, find_groups
@@ -57,7 +58,8 @@ def sweep(
     }
     if not quiet:
         tell(db, space, group.total, group.sampled, parameters)
-    return [SweepRow(*row[:-1], bool(row[-1])) for row in db.execute(_SWEEP, parameters)]
+    rows = db.execute(_SWEEP, parameters).fetchall()
+    return [replace(SweepRow(*row), is_cliff=bool(row[-1])) for row in rows]
 
 
 def suggested_size(rows: Sequence[SweepRow]) -> int | None:
