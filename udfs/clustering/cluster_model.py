@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.run_members import members_of_run
 from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.neighbors import nearest
-from nearsql.udfs.space_points import euclidean, normalized, part
+from nearsql.udfs.space_points import euclidean, normalized
 from nearsql.udfs.spaces import Space, find_space
 
 # Runs have one flat clustering at this level; those with more are joined at the coarsest.
@@ -164,14 +165,7 @@ def _load(
             f"run {run} recorded no core distances: cluster again, with method hdbscan"
         )
     members = np.array(ids, np.int64)
-    there = part(matrix, members)
-    if len(there.ids) < len(members):
-        missing = int(np.setdiff1d(members, there.ids)[0])
-        raise SqlFunctionError(
-            f"item {missing}, a member of run {run}, has no vector in space '{space.name}' any more: "
-            f"cluster the space again"
-        )
-    _refuse_changed_members(db, run, space, members)
+    there = members_of_run(db, run, matrix, members, "cluster")
     # A copy that shares the arrays: `_models` must not hold on to its own keys.
     points = replace(euclidean(there))
     return ClusterModel(
@@ -182,36 +176,3 @@ def _load(
         min(min_samples, len(members) - 1),
         space.metric == "cosine",
     )
-
-
-def _refuse_changed_members(
-    db: apsw.Connection, run: int, space: Space, members: NDArray[np.int64]
-) -> None:
-    generation, token = cast(
-        Any,
-        db.execute(
-            "select generation, generation_token from run_inputs"
-            " where run_id = ? and kind = 'space' and space_id = ?",
-            (run, space.id),
-        ).fetchone(),
-    )
-    if (generation, token) == (space.generation, space.generation_token):
-        return
-    # Other items may have come and gone since; the log says which.
-    log = (space.id, generation)
-    known = db.execute(
-        "select generation_token from vector_changes where space_id = ? and generation = ?", log
-    ).fetchone()
-    changed = db.execute(
-        "select distinct item_id from vector_changes where space_id = ? and generation > ?", log
-    )
-    both = np.intersect1d(members, np.array([item for (item,) in changed], np.int64))
-    if cast(Any, known) != (token,):
-        raise SqlFunctionError(
-            f"space '{space.name}' is not the one that run {run} clustered: cluster it again"
-        )
-    if len(both):
-        raise SqlFunctionError(
-            f"the vector of item {int(both[0])}, a member of run {run}, has changed since: "
-            f"cluster space '{space.name}' again"
-        )
