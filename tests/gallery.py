@@ -140,7 +140,7 @@ def _project(db: Any, points: list[np.ndarray]) -> int:
     inputs = [space_input(db, "paint/space")]
     with run(db, "project", parameters=parameters, inputs=inputs) as current, immediate(db):
         db.executemany(
-            "insert into projection_points values (?, ?, ?, ?)",
+            "insert into projection_points (run_id, item_id, x, y) values (?, ?, ?, ?)",
             [(current.id, i + 1, float(x), float(y)) for i, (x, y) in enumerate(points)],
         )
         current.counts["points"] = len(points)
