@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nearsql.pipeline.console import UserError
+from nearsql.pipeline.output import column_names
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
 
@@ -72,13 +73,12 @@ def diff_runs(
     cursor = db.execute(
         "select * from cluster_agreement(?, ?, ?, ?)", (run_a, run_b, level, level_b)
     )
-    names = [column[0] for column in cursor.description]
     return Diff(
         run_a,
         run_b,
         level,
         level_b or level,
-        dict(zip(names, cursor.fetchone(), strict=True)),
+        dict(zip(column_names(cursor), cursor.fetchone(), strict=True)),
         {
             name: (parameters_a.get(name), parameters_b.get(name))
             for name in [*parameters_a, *(parameters_b.keys() - parameters_a.keys())]

@@ -1,0 +1,175 @@
+"""Items and clusters as they are exported, read in batches so that memory stays bounded."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from nearsql.pipeline.console import UserError
+from nearsql.pipeline.export.chosen import Chosen
+from nearsql.udfs import dbapi
+from nearsql.udfs.sql_files import read_sql
+
+# Items read, held and written at a time.
+BATCH = 4096
+
+
+class Point(NamedTuple):
+    """An item's place on a map; is_placed: it was put there later, among those that the map was made of."""
+
+    x: float
+    y: float
+    is_placed: bool
+
+
+class Membership(NamedTuple):
+    """An item's place in a level of a clustering; cluster, its label, is None for noise."""
+
+    cluster: int | None
+    name: str | None  # of the cluster, the newest there is
+    probability: float | None
+    outlier_score: float | None
+    is_assigned: bool
+
+
+@dataclass(slots=True)
+class Item:
+    """An item with all that is exported of it: points by run, memberships by (run, level)."""
+
+    id: int
+    kind: str
+    collection: str
+    sequence_number: int
+    uri: str | None
+    text: str | None
+    width: int | None
+    height: int | None
+    created_at: str
+    metadata_json: str
+    labels: dict[str, str] = field(default_factory=dict)
+    points: dict[int, Point] = field(default_factory=dict)
+    memberships: dict[tuple[int, int], Membership] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster with its newest name; parent is the label of the one around it, a level above.
+
+    centres: the mean place of its items on each exported map, by run, where any of them is on it.
+    """
+
+    run: int
+    level: int
+    cluster: int
+    parent: int | None
+    name: str | None
+    description: str | None
+    category: str | None
+    strength: float | None
+    size: int
+    exemplar_item_id: int | None
+    birth_lambda: float | None
+    centres: dict[int, tuple[float, float]]
+
+
+def count_items(db: dbapi.Connection, chosen: Chosen) -> int:
+    """How many items the export has."""
+    (count,) = db.execute(
+        f"select count(*) from items i where {_which_items()}", _which(chosen)
+    ).fetchone()
+    return int(count)
+
+
+def batches(db: dbapi.Connection, chosen: Chosen, size: int = BATCH) -> Iterator[list[Item]]:
+    """The items by id, in batches of at most `size`."""
+    after = None
+    while True:
+        rows = db.execute(
+            "select i.id, i.kind, i.collection, i.sequence_number, i.uri, i.content, i.width, i.height,"
+            " i.created_at, json(i.metadata_json) from items i"
+            f" where (:after is null or i.id > :after) and ({_which_items()})"
+            " order by i.id limit :size",
+            {**_which(chosen), "after": after, "size": size},
+        ).fetchall()
+        if not rows:
+            return
+        batch = {row[0]: Item(*row) for row in rows}
+        first, after = rows[0][0], rows[-1][0]
+        _add_labels(db, batch, first, after)
+        for run in chosen.maps:
+            for item, x, y, is_placed in db.execute(
+                "select item_id, x, y, placed_by_run_id is not null from projection_points"
+                " where run_id = ? and item_id between ? and ?",
+                (run.id, first, after),
+            ):
+                if item in batch:
+                    batch[item].points[run.id] = Point(x, y, bool(is_placed))
+        for run in chosen.clusterings:
+            for level in run.levels:
+                _add_memberships(db, batch, run.id, level.level, first, after)
+        yield list(batch.values())
+
+
+def clusters(db: dbapi.Connection, chosen: Chosen) -> Iterator[Cluster]:
+    """The clusters of all chosen runs, by run, level and label."""
+    for run in chosen.clusterings:
+        centres = {drawn.id: _centres(db, run.id, drawn.id) for drawn in chosen.maps}
+        for cluster_id, *values in db.execute(read_sql(__package__, "clusters"), {"run": run.id}):
+            found = {
+                at: places[cluster_id] for at, places in centres.items() if cluster_id in places
+            }
+            yield Cluster(*(run.id, *values, found))
+
+
+def label_names(db: dbapi.Connection, chosen: Chosen) -> list[str]:
+    """The names of the labels that the exported items have, in order."""
+    rows = db.execute(
+        "select distinct l.name from item_labels l join items i on i.id = l.item_id"
+        f" where {_which_items()} order by l.name",
+        _which(chosen),
+    )
+    return [name for (name,) in rows]
+
+
+def _which_items() -> str:
+    """The condition that an item goes out."""
+    return read_sql(__package__, "which_items")
+
+
+def _which(chosen: Chosen) -> dict[str, Any]:
+    return {"only_theirs": chosen.only_their_items, "runs": json.dumps(chosen.run_ids)}
+
+
+def _add_labels(db: dbapi.Connection, batch: dict[int, Item], first: int, last: int) -> None:
+    for item, name, value in db.execute(
+        "select item_id, name, value from item_labels where item_id between ? and ?"
+        " order by item_id, name",
+        (first, last),
+    ):
+        if item in batch:
+            batch[item].labels[name] = value
+
+
+def _add_memberships(
+    db: dbapi.Connection, batch: dict[int, Item], run: int, level: int, first: int, last: int
+) -> None:
+    bounds = {"run": run, "level": level, "first": first, "last": last}
+    for item, is_damaged, *values, is_assigned in db.execute(
+        read_sql(__package__, "memberships"), bounds
+    ):
+        if is_damaged:
+            raise UserError(
+                f"item {item} of run {run} is in a cluster of another run or level: the file is damaged"
+            )
+        if item in batch:
+            batch[item].memberships[run, level] = Membership(*(*values, bool(is_assigned)))
+
+
+def _centres(db: dbapi.Connection, run: int, drawn: int) -> dict[int, tuple[float, float]]:
+    rows = db.execute(
+        "select m.cluster_id, avg(p.x), avg(p.y) from memberships m"
+        " join projection_points p on p.run_id = :map and p.item_id = m.item_id"
+        " where m.run_id = :run and m.cluster_id is not null group by m.cluster_id",
+        {"run": run, "map": drawn},
+    )
+    return {cluster: (x, y) for cluster, x, y in rows}
