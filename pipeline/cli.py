@@ -43,6 +43,10 @@ COMMANDS = {
     ),
     "diff": ("nearsql.pipeline.commands.diff", "Say what changed between two clusterings."),
     "project": ("nearsql.pipeline.commands.project", "Lay a space out as a map."),
+    "export": (
+        "nearsql.pipeline.commands.export",
+        "Write items, maps and clusters to files for viewers and tables.",
+    ),
     "sql": (
         "nearsql.pipeline.commands.sql",
         "Run SQL with all nearsql functions, or open a shell.",
