@@ -1,0 +1,1 @@
+"""Many models in one file, of very unequal size, each clustered from samples of several sizes."""
