@@ -111,7 +111,7 @@ class Asker:
             level.words.keywords[place],
             Judgement(None, None, None, None),
             category=name.category,
-            strength=name.strength,
+            strength=float(name.strength),
             model=self._model,
             prompt=question.sent_prompt(with_schema=self._answers.with_schema),
             shown=shown,

@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.label.prompts import BadAnswer, Question
@@ -75,14 +76,6 @@ class LanguageModel:
         self.asked = Asked()
         self._timeout, self._retries, self._backoff = timeout, retries, backoff
         self._pause = pause
-        self._runner: asyncio.Runner | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._runner is not None:
-            self._runner.close()
 
     def ask(self, question: Question, parse: Callable[[str], T]) -> tuple[Answer, T]:
         """The first answer that `parse` takes, and what it makes of it; parse raises BadAnswer.
@@ -137,23 +130,35 @@ class LanguageModel:
             ]
         start = time.perf_counter()
         if isinstance(self._model, llm.AsyncModel | llm.AsyncKeyModel):
-            text, usage = self._await(self._model, asked)
+            text, usage = _in_the_loop(self._model, asked, self._timeout)
         else:
             text, usage = _in_a_thread(self._model, asked, self._timeout)
         elapsed = (time.perf_counter() - start) * 1000
         return Answer(text, usage.input, usage.output, round(elapsed, 3))
 
-    def _await(self, model: Any, asked: dict[str, Any]) -> tuple[str, Any]:
-        """Asks a model that can be interrupted: after the time-out its connection is closed."""
 
-        async def answer() -> tuple[str, Any]:
-            async with asyncio.timeout(self._timeout):
-                response = model.prompt(**asked)
-                return await response.text(), await response.usage()
+def _in_the_loop(model: Any, asked: dict[str, Any], timeout: float) -> tuple[str, Any]:
+    """Asks a model that can be interrupted: after the time-out its connection is closed."""
 
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        return self._runner.run(answer())
+    async def answer() -> tuple[str, Any]:
+        async with asyncio.timeout(timeout):
+            response = model.prompt(**asked)
+            return await response.text(), await response.usage()
+
+    future = asyncio.run_coroutine_threadsafe(answer(), _event_loop())
+    try:
+        return future.result()
+    except BaseException:  # Ctrl-C, too
+        future.cancel()
+        raise
+
+
+@cache
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """One loop for the life of the process: clients outlive their requests, and close in their own loop."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True, name="language models").start()
+    return loop
 
 
 def _in_a_thread(model: Any, asked: dict[str, Any], timeout: float) -> tuple[str, Any]:

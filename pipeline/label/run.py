@@ -9,7 +9,6 @@ for is lost: stopped, the same command goes on where it was.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -117,42 +116,42 @@ def label_clusters(
     by keywords. Clusters of one level and parent never share a name. Raises LookupError when there is no
     such run, and UserError when there is nothing to name, or the model answers nothing.
     """
-    with asking.open() if asking else nullcontext() as model:
-        read = _read(db, cluster_run, level, min_size, reading, quiet=quiet)
-        method = "keywords" if asking is None else "llm"
-        parameters = {"method": method, **read.parameters}
-        if asking is not None:
+    model = None if asking is None else asking.open()
+    read = _read(db, cluster_run, level, min_size, reading, quiet=quiet)
+    method = "keywords" if asking is None else "llm"
+    parameters = {"method": method, **read.parameters}
+    if asking is not None:
+        assert model is not None
+        parameters |= {
+            "model": model.id,
+            "options": model.options,
+            "takes_schema": model.takes_schema,
+            "showing": asdict(asking.showing),
+        }
+    with run(
+        db,
+        KIND,
+        parameters=parameters,
+        seed=reading.seed,
+        inputs=[run_input(db, cluster_run)],
+        packages=PACKAGES[method],
+        resume=asking is not None,
+    ) as current:
+        current.counts["clusters"] = sum(len(each.named) for each in read.levels)
+        current.counts["too_small"] = sum(
+            len(each.clusters) - len(each.named) for each in read.levels
+        )
+        if asking is None:
+            with current.timed("name"):
+                labels = _by_keywords(read.levels)
+            with current.timed("write"), immediate(db):
+                for label in labels:
+                    write_label(db, current.id, method, label)
+        else:
             assert model is not None
-            parameters |= {
-                "model": model.id,
-                "options": model.options,
-                "takes_schema": model.takes_schema,
-                "showing": asdict(asking.showing),
-            }
-        with run(
-            db,
-            KIND,
-            parameters=parameters,
-            seed=reading.seed,
-            inputs=[run_input(db, cluster_run)],
-            packages=PACKAGES[method],
-            resume=asking is not None,
-        ) as current:
-            current.counts["clusters"] = sum(len(each.named) for each in read.levels)
-            current.counts["too_small"] = sum(
-                len(each.clusters) - len(each.named) for each in read.levels
-            )
-            if asking is None:
-                with current.timed("name"):
-                    labels = _by_keywords(read.levels)
-                with current.timed("write"), immediate(db):
-                    for label in labels:
-                        write_label(db, current.id, method, label)
-            else:
-                assert model is not None
-                _by_model(db, current, read, reading, asking, model, quiet=quiet)
-            precision, recall = _sum_up(db, current)
-            current.result_sha256 = hash_of_stored(db, current.id)
+            _by_model(db, current, read, reading, asking, model, quiet=quiet)
+        precision, recall = _sum_up(db, current)
+        current.result_sha256 = hash_of_stored(db, current.id)
     return LabelResult(current.id, method, dict(current.counts), precision, recall)
 
 
@@ -170,23 +169,23 @@ def questions(
 
     Nobody is asked and nothing is written.
     """
-    with asking.open() as model:
-        read = _read(db, cluster_run, level, min_size, reading, quiet=quiet)
-        nobody = RecordedAnswers(db, 0, model.id, model.options, with_schema=model.takes_schema)
-        asker = Asker(db, nobody, model.id, reading, asking.showing)
-        found: list[tuple[Cluster, Question | str]] = []
-        for each in read.levels:
-            for place in each.named:
-                asked: Question | str
-                try:
-                    question, _ = asker.question(each, place)
-                except CannotAnswer as reason:
-                    asked = str(reason)
-                else:
-                    prompt = question.sent_prompt(with_schema=model.takes_schema)
-                    asked = replace(question, prompt=prompt)
-                found.append((each.clusters[place], asked))
-        return found
+    model = asking.open()
+    read = _read(db, cluster_run, level, min_size, reading, quiet=quiet)
+    nobody = RecordedAnswers(db, 0, model.id, model.options, with_schema=model.takes_schema)
+    asker = Asker(db, nobody, model.id, reading, asking.showing)
+    found: list[tuple[Cluster, Question | str]] = []
+    for each in read.levels:
+        for place in each.named:
+            asked: Question | str
+            try:
+                question, _ = asker.question(each, place)
+            except CannotAnswer as reason:
+                asked = str(reason)
+            else:
+                prompt = question.sent_prompt(with_schema=model.takes_schema)
+                asked = replace(question, prompt=prompt)
+            found.append((each.clusters[place], asked))
+    return found
 
 
 def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
