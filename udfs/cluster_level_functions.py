@@ -54,7 +54,8 @@ def cluster_hierarchy(
     too small to split, or would fall into fewer than two, stays as it is; and what a split calls noise
     stays with the child it hangs on by the shortest steps, with probability 0. seed_rules 1 makes both
     noise. Noise has cluster NULL. The other columns are those of `hdbscan`, of the last split that the
-    item took part in; downsample, within and neighbors are its parameters.
+    item took part in; downsample, within and neighbors are its parameters, but that 'graph' is of level
+    1: below, a graph is made of more than 30,000 items only.
     """
     # Here, because they import numba, which takes a while.
     from nearsql.udfs.clustering.levels import RULES, cluster_levels
@@ -71,8 +72,11 @@ def cluster_hierarchy(
     poll = Poll(db)
 
     def tree_of(rows: NDArray[np.int64], min_samples: int) -> Any:
-        rows_of_split = part(matrix, matrix.ids[rows])
-        return space_tree(db, rows_of_split, min_samples, neighbors=way, poll=poll).tree
+        # A graph that is asked for is of the whole: the clusters within it may be too small for one.
+        is_part = len(rows) < len(matrix.ids)
+        of_split = "auto" if is_part and way == "graph" else way
+        split = part(matrix, matrix.ids[rows])
+        return space_tree(db, split, min_samples, neighbors=of_split, poll=poll).tree
 
     rules = RULES[:n_levels]
     found = cluster_levels(len(matrix.ids), tree_of, rules=rules, seed_rules=to_the_letter)
