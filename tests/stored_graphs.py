@@ -9,7 +9,7 @@ import pytest
 from nearsql.pipeline import neighbors as module
 from nearsql.udfs import dbapi
 from nearsql.udfs.search import exact_search
-from nearsql.udfs.search import neighbors as search
+from nearsql.udfs.search import row_search as search
 
 STORED = "select item_id, neighbor_id, distance, rank from neighbors where run_id = ? order by 1, 4"
 GRAPH = "select id, neighbor_id, distance, rank from knn_graph(?, ?) order by 1, 4"

@@ -251,7 +251,7 @@ KILLED = """
 import sys, time
 from nearsql.pipeline import neighbors as module
 from nearsql.udfs import connection
-from nearsql.udfs.search import neighbors as search
+from nearsql.udfs.search import row_search as search
 search.QUERY_BLOCK = module.QUERY_BLOCK = 8
 module._ROWS_A_WRITE = 1
 write = module._write

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nearsql.udfs import dbapi
 from nearsql.udfs.errors import SqlFunctionError
-from nearsql.udfs.search import exact_search, memory, neighbors, stored_vectors
+from nearsql.udfs.search import exact_search, memory, neighbors, row_search, stored_vectors
 from nearsql.udfs.search.exact_search import exact_graph_blocks, exact_nearest
 from nearsql.udfs.search.matrix import Matrix, matrix_bytes, resident_matrix
 from nearsql.udfs.search.memory import TooLarge
@@ -93,7 +93,7 @@ def test_a_graph_equals_that_of_the_whole_matrix(
     spaces: dbapi.Connection, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setenv("NEARSQL_MEMORY", limit)
-    monkeypatch.setattr(neighbors, "QUERY_BLOCK", 32)
+    monkeypatch.setattr(row_search, "QUERY_BLOCK", 32)
     monkeypatch.setattr(exact_search, "QUERY_BLOCK", 32)
     # Pretends that the whole space never fits.
     monkeypatch.setattr(exact_search, "_in_memory", lambda *_: None)

@@ -13,7 +13,7 @@ import pytest
 
 from nearsql.udfs import dbapi, interrupt
 from nearsql.udfs.interrupt import Poll
-from nearsql.udfs.search import neighbors, workers
+from nearsql.udfs.search import row_search, workers
 
 Fill = Callable[..., int]
 
@@ -63,7 +63,7 @@ def stop_at(
 
     monkeypatch.setattr(faiss, "knn", counted)
     monkeypatch.setattr(interrupt, "INTERVAL_S", 0)
-    monkeypatch.setattr(neighbors, "QUERY_BLOCK", 10)
+    monkeypatch.setattr(row_search, "QUERY_BLOCK", 10)
     return lambda: calls
 
 

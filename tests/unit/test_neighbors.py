@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nearsql.udfs.search import neighbors, workers
+from nearsql.udfs.search import row_search, workers
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.neighbors import graph_blocks, nearest, neighbor_graph
 from nearsql.udfs.spaces import Metric, Space
@@ -179,9 +179,9 @@ def test_the_graph_equals_brute_force(
 def test_larger_than_one_block(kind: str, metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of queries, blocks of rows with their merging, several threads: the same answer."""
     monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: 3)
-    monkeypatch.setattr(neighbors, "QUERY_BLOCK", 64)
-    monkeypatch.setattr(neighbors, "_OPERATIONS", 1)
-    monkeypatch.setattr(neighbors, "_SCRATCH", 4 * 24 * 1000)
+    monkeypatch.setattr(row_search, "QUERY_BLOCK", 64)
+    monkeypatch.setattr(row_search, "_OPERATIONS", 1)
+    monkeypatch.setattr(row_search, "_SCRATCH", 4 * 24 * 1000)
     monkeypatch.setattr(workers, "MANY_NUMBERS", 1)
     rng = np.random.default_rng(7)
     matrix = matrix_of(data(kind, 9000, 24, rng), metric)
@@ -224,7 +224,7 @@ def test_duplicates_are_at_the_same_distance_wherever_they_stand() -> None:
 
 
 def test_the_graph_comes_in_blocks_and_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbors, "QUERY_BLOCK", 10)
+    monkeypatch.setattr(row_search, "QUERY_BLOCK", 10)
     rng = np.random.default_rng(1)
     matrix = matrix_of(rng.standard_normal((35, 6)).astype(np.float32), "l2")
     calls = []
@@ -260,13 +260,13 @@ def test_what_float32_cannot_tell_apart_is_searched_further(
 ) -> None:
     """Far from the origin every float32 score is noise: the scan must find what the products hid."""
     scans = []
-    one = neighbors._Search._one
+    one = row_search.Search._one
 
     def counted(self: Any, *arguments: Any) -> Any:
         scans.append(1)
         return one(self, *arguments)
 
-    monkeypatch.setattr(neighbors._Search, "_one", counted)
+    monkeypatch.setattr(row_search.Search, "_one", counted)
     rng = np.random.default_rng(11)
     matrix = matrix_of(data("far from the origin", 3000, 16, rng), "l2")
     queries = matrix.vectors[:8]

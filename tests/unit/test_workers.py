@@ -224,7 +224,7 @@ def test_control_c_at_any_moment_leaves_nothing_hanging() -> None:
     )
     # Every search counts as large.
     script = script.replace(
-        "many = ", "neighbors.in_threads.__globals__['MANY_NUMBERS'] = 1; many = "
+        "many = ", "neighbors.in_order.__globals__['MANY_NUMBERS'] = 1; many = "
     )
     done = run(script, OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
@@ -302,7 +302,7 @@ def test_eight_threads_at_once_find_what_one_finds() -> None:
     """
     )
     script = script.replace(
-        "many = ", "neighbors.in_threads.__globals__['MANY_NUMBERS'] = 1; many = "
+        "many = ", "neighbors.in_order.__globals__['MANY_NUMBERS'] = 1; many = "
     )
     done = run(script, OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
