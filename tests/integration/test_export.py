@@ -361,7 +361,7 @@ def test_datamapplot_reads_it_back_and_draws_it(
     import datamapplot
 
     figure, axes = datamapplot.create_plot(
-        data["coordinates"], layers[1], use_medoids=True, dynamic_label_size=False
+        data["coordinates"], layers[1], font_family="DejaVu Sans", use_system_fonts=True
     )
     drawn = {text.get_text().replace("\n", " ") for text in axes.texts}
     assert "green" in drawn

@@ -1,0 +1,61 @@
+"""docs/export.md is true: its commands and its Python run, in the order in which they stand there."""
+
+import json
+import re
+import runpy
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from docs.example_database import build
+from nearsql.pipeline.cli import cli
+
+PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("export")
+    build(made / "digits.db")
+    return made
+
+
+def test_everything_on_the_page_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    commands = re.findall(r"^    ((?:nearsql|jq) .*)$", PAGE, re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        words = shlex.split(command)
+        if words[0] == "nearsql":
+            outcome = CliRunner().invoke(cli, words[1:])
+            assert outcome.exit_code == 0, (command, outcome.output, outcome.exception)
+        else:
+            asked = subprocess.run(words, capture_output=True, text=True, check=True)
+            assert asked.stdout.split()
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    (folder / "plot.py").write_text(program, encoding="utf-8")
+    found = runpy.run_path(str(folder / "plot.py"))
+    assert [set(layer) for layer in found["layers"]] == [set(found["data"]["names_1"])]
+    assert (
+        len(found["layers"][0]) == len(found["hover"]) == len(found["data"]["coordinates"]) > 1000
+    )
+    assert "<html" in (folder / "map.html").read_text("utf-8").lower()
+    _check_the_example(folder)
+
+
+def _check_the_example(folder: Path) -> None:
+    """The object on the page has the keys that the files have."""
+    (example,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    shown = json.loads(example)
+    written = json.loads((folder / "one-map" / "items.json").read_text("utf-8"))[0]
+    assert list(shown) == list(written)
+    for name in ("maps", "clusters"):
+        assert [list(entry) for entry in shown[name]] == [list(entry) for entry in written[name]]
+    assert [m["run"] for m in shown["maps"]] == [m["run"] for m in written["maps"]]
+    assert [c["run"] for c in shown["clusters"]] == [c["run"] for c in written["clusters"]]
