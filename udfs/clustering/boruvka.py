@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 from nearsql.udfs.clustering.distance_filter import FilteredPoints, distance, reach
 from nearsql.udfs.clustering.exact_neighbors import Neighbors
 from nearsql.udfs.clustering.union_find import find_root, find_roots
+from nearsql.udfs.search.workers import in_threads
+
+# Rows of a block that one thread searches at a time.
+_SEARCHED = 16
 
 
 def minimum_spanning_tree(
@@ -31,6 +35,7 @@ def minimum_spanning_tree(
     possible trees.
     """
     n = len(points.rows)
+    everyone = np.arange(n)
     parents = np.arange(n)
     edges = np.empty((n - 1, 2), dtype=np.int64)
     weights = np.empty(n - 1)
@@ -54,7 +59,7 @@ def minimum_spanning_tree(
             best_target,
             bound,
         )
-        lightest, holder = _lightest(best_weight, component, len(sizes))
+        lightest, holder = lightest_edges(best_weight, component, len(sizes))
         unsure = np.flatnonzero(
             (bound < best_weight) & (bound < lightest[component]) & (component != largest)
         )
@@ -66,22 +71,23 @@ def minimum_spanning_tree(
             block = block[bound[block] < lightest[component[block]]]
             if not len(block):
                 continue
-            _search(
+            search_outside(
+                points,
                 points.scaled[block] @ points.scaled.T,
                 block,
-                points.rows,
-                points.low,
-                points.scale,
+                everyone,
                 core_distances,
                 component,
                 best_weight,
                 best_target,
             )
             bound[block] = best_weight[block]
-            lightest, holder = _lightest(best_weight, component, len(sizes))
+            lightest, holder = lightest_edges(best_weight, component, len(sizes))
         holder = np.delete(holder, largest)
         holder = holder[np.argsort(best_weight[holder], kind="stable")]
-        joined = _join(holder, best_target, best_weight, parents, edges, weights, joined)
+        joined = join(
+            holder, best_target[holder], best_weight[holder], parents, edges, weights, joined
+        )
     order = np.argsort(weights, kind="stable")
     return edges[order], weights[order]
 
@@ -116,10 +122,44 @@ def _consult_lists(
         bound[p] = min(weight, unknown)
 
 
+def search_outside(
+    points: FilteredPoints,
+    dots: NDArray[np.float32],
+    block: NDArray[np.int64],
+    others: NDArray[np.int64],
+    core_distances: NDArray[np.float64],
+    component: NDArray[np.int64],
+    best_weight: NDArray[np.float64],
+    best_target: NDArray[np.int64],
+) -> None:
+    """Looks for a lighter edge out of its component from each point of the block to one of the others.
+
+    dots: (block, others), products of their scaled rows. best_weight and best_target, (n,), change.
+    """
+
+    def part(start: int) -> None:
+        rows = slice(start, start + _SEARCHED)
+        _search(
+            dots[rows],
+            block[rows],
+            others,
+            points.rows,
+            points.low,
+            points.scale,
+            core_distances,
+            component,
+            best_weight,
+            best_target,
+        )
+
+    in_threads(part, range(0, len(block), _SEARCHED), dots.size)
+
+
 @njit(cache=True, nogil=True)
 def _search(
     dots: NDArray[np.float32],
     block: NDArray[np.int64],
+    others: NDArray[np.int64],
     rows: NDArray[np.float32],
     low: NDArray[np.float64],
     scale: float,
@@ -128,15 +168,16 @@ def _search(
     best_weight: NDArray[np.float64],
     best_target: NDArray[np.int64],
 ) -> None:
-    """Finds the lightest edge out of its component of each point of the block, among all points."""
+    """As `search_outside`."""
     for r in range(len(block)):
         p = block[r]
         own = component[p]
         weight, target = best_weight[p], best_target[p]
         limit = reach(weight, scale) - low[p]
-        for q in range(len(rows)):
+        for c in range(len(others)):
+            q = others[c]
             if (
-                low[q] - 2.0 * dots[r, q] > limit
+                low[q] - 2.0 * dots[r, c] > limit
                 or component[q] == own
                 or core_distances[q] >= weight
             ):
@@ -150,7 +191,7 @@ def _search(
 
 
 @njit(cache=True, nogil=True)
-def _lightest(
+def lightest_edges(
     best_weight: NDArray[np.float64], component: NDArray[np.int64], n_components: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Each component's lightest known edge: its weight, and the point that has it."""
@@ -165,23 +206,26 @@ def _lightest(
 
 
 @njit(cache=True, nogil=True)
-def _join(
-    holders: NDArray[np.int64],
-    best_target: NDArray[np.int64],
-    best_weight: NDArray[np.float64],
+def join(
+    sources: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    edge_weights: NDArray[np.float64],
     parents: NDArray[np.int64],
     edges: NDArray[np.int64],
     weights: NDArray[np.float64],
     joined: int,
 ) -> int:
-    """Adds the holders' edges, lightest first, except where they would close a cycle."""
-    for p in holders:
-        a = find_root(parents, p)
-        b = find_root(parents, best_target[p])
+    """Adds edges to the first `joined` ones in their order, except where they would close a cycle.
+
+    Gives how many there are then. parents, edges and weights change.
+    """
+    for i in range(len(sources)):
+        a = find_root(parents, sources[i])
+        b = find_root(parents, targets[i])
         if a != b:
             parents[max(a, b)] = min(a, b)
-            edges[joined, 0] = p
-            edges[joined, 1] = best_target[p]
-            weights[joined] = best_weight[p]
+            edges[joined, 0] = sources[i]
+            edges[joined, 1] = targets[i]
+            weights[joined] = edge_weights[i]
             joined += 1
     return joined

@@ -8,6 +8,7 @@ Bounds: N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., sect
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numba import njit
@@ -19,9 +20,11 @@ FLOAT32_ROUNDOFF = 2.0**-24
 _FLOAT64_SLACK = 1e-9
 # A block of dot products takes at most this many float32 numbers (64 MiB).
 _BLOCK_NUMBERS = 2**24
+# Rows that are centred at a time, in float64.
+_ROWS = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FilteredPoints:
     """Points with what the filter needs.
 
@@ -31,9 +34,21 @@ class FilteredPoints:
     """
 
     rows: NDArray[np.float32]  # (n, d), as given: what float64 distances are computed from
-    scaled: NDArray[np.float32]  # (n, d), centred, and brought to norms of at most 1
+    centre: NDArray[np.float64]  # (d,), their mean
     low: NDArray[np.float64]  # (n,), squared norms of `scaled` less what rounding may take
     scale: float  # a power of two, so that scaling rounds nothing
+
+    @cached_property
+    def scaled(self) -> NDArray[np.float32]:
+        """The rows centred, and brought to norms of at most 1, (n, d). Made when first asked for."""
+        out = np.empty_like(self.rows)
+        for start in range(0, len(out), _ROWS):
+            out[start : start + _ROWS] = self.scaled_part(slice(start, start + _ROWS))
+        return out
+
+    def scaled_part(self, part: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """`scaled[part]`, for who has no room for all of it."""
+        return ((self.rows[part] - self.centre) * self.scale).astype(np.float32)
 
     @property
     def block_rows(self) -> int:
@@ -48,19 +63,16 @@ def filtered(rows: NDArray[np.float32]) -> FilteredPoints:
     # Float32 rounds relative to the norms: close to the origin it rounds least.
     centre = rows.mean(axis=0, dtype=np.float64)
     squares = np.empty(n)
-    for start in range(0, n, 4096):
-        part = rows[start : start + 4096] - centre
-        squares[start : start + 4096] = np.einsum("ij,ij->i", part, part)
+    for start in range(0, n, _ROWS):
+        part = rows[start : start + _ROWS] - centre
+        squares[start : start + _ROWS] = np.einsum("ij,ij->i", part, part)
     largest = float(np.sqrt(squares.max(initial=0.0)))
     scale = 2.0 ** -np.ceil(np.log2(largest)) if largest > 0 else 1.0
-    scaled = np.empty_like(rows)
-    for start in range(0, n, 4096):
-        scaled[start : start + 4096] = (rows[start : start + 4096] - centre) * scale
     # 2 |p||q| <= |p|^2 + |q|^2 splits the bound of the dot product, d roundings, over both points;
     # 8 more cover the rounding of the centred rows, and 2^-120 what float32 flushes to zero.
     slack = (d + 8) * FLOAT32_ROUNDOFF
     low = squares * scale**2 * (1.0 - slack) - d * 2.0**-120
-    return FilteredPoints(rows, scaled, low, float(scale))
+    return FilteredPoints(rows, centre, low, float(scale))
 
 
 @njit(cache=True, nogil=True)

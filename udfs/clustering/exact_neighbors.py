@@ -13,10 +13,13 @@ from nearsql.udfs.clustering.distance_filter import (
     distance,
     reach,
 )
+from nearsql.udfs.search.workers import in_threads
 
 # Columns asked for beyond the last one that must be exact. They usually prove it to be so; where
 # they cannot (ties, near-duplicates), the row is searched again.
 SPARE_NEIGHBORS = 16
+# Lists measured between two polls, and by one thread at a time.
+_MEASURED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def exact_neighbors(
     n, k = indices.shape
     found = np.ascontiguousarray(indices, dtype=np.int64)
     distances = np.empty((n, k))
-    _measure(points.rows, found, distances)
+    measure(points.rows, found, distances, poll)
     if k == n - 1:
         return Neighbors(found, distances, np.full(n, np.inf))
     # Whoever chose the lists by float32 distances erred by at most `band` on each squared distance.
@@ -61,7 +64,7 @@ def exact_neighbors(
 
 @njit(cache=True, nogil=True)
 def _insert(
-    indices: NDArray[np.int64], distances: NDArray[np.float64], length: int, q: int, d: float
+    indices: NDArray[np.integer], distances: NDArray[np.float64], length: int, q: int, d: float
 ) -> None:
     """Puts (d, q) into a list sorted by (distance, position), whose place `length` is free."""
     at = length
@@ -73,16 +76,34 @@ def _insert(
     indices[at] = q
 
 
+def measure(
+    rows: NDArray[np.float32],
+    indices: NDArray[np.integer],
+    distances: NDArray[np.float64],
+    poll: Callable[[], None],
+) -> None:
+    """Computes the distances of lists, (n, k), and sorts each by (distance, position), in place."""
+
+    def part(start: int) -> None:
+        stop = start + _MEASURED
+        _measure(rows, start, indices[start:stop], distances[start:stop])
+
+    in_threads(part, range(0, len(rows), _MEASURED), indices.size * rows.shape[1], poll)
+
+
 @njit(cache=True, nogil=True)
 def _measure(
-    rows: NDArray[np.float32], indices: NDArray[np.int64], distances: NDArray[np.float64]
+    rows: NDArray[np.float32],
+    start: int,
+    indices: NDArray[np.integer],
+    distances: NDArray[np.float64],
 ) -> None:
-    """Computes the lists' distances and sorts each list, in place."""
+    """As `measure`, of the lists from row `start` on."""
     n, k = indices.shape
     for p in range(n):
         for j in range(k):
             q = indices[p, j]
-            _insert(indices[p], distances[p], j, q, distance(rows, p, q))
+            _insert(indices[p], distances[p], j, q, distance(rows, start + p, q))
 
 
 @njit(cache=True, nogil=True)

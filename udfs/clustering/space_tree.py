@@ -1,18 +1,42 @@
 """The spanning tree of a space's points: what hdbscan, sweeps and levels cut.
 
-Importing this module imports numba.
+Of many points it is made from a neighbour graph, and says how good that is. Importing this module imports
+numba.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import apsw
+import numpy as np
+from numpy.typing import NDArray
 
-from nearsql.udfs.clustering.approximations import Approximation
+from nearsql.udfs.clustering.approximations import Approximation, is_graph, note
+from nearsql.udfs.clustering.distance_filter import filtered
+from nearsql.udfs.clustering.graph_tree import GraphTree, graph_tree
+from nearsql.udfs.clustering.hdbscan_tree import cut
 from nearsql.udfs.clustering.neighbor_lists import neighbor_lists
-from nearsql.udfs.clustering.spanning_tree import SpanningTree, spanning_tree
+from nearsql.udfs.clustering.neighbor_search import (
+    divided,
+    listed_neighbors,
+    probes_for,
+    true_neighbors,
+)
+from nearsql.udfs.clustering.spanning_tree import SpanningTree, n_neighbors_for, spanning_tree
 from nearsql.udfs.search.matrix import Matrix
-from nearsql.udfs.space_points import euclidean
+from nearsql.udfs.search.neighbors import neighbor_graph
+from nearsql.udfs.space_points import euclidean, part
+
+# The share of true neighbours that the graph should have. More of them hardly change the clusters: core
+# distances are a little too large, and edges that lists miss are looked for.
+_RECALL = 0.97
+# Points that are clustered in both ways to see how far these agree.
+_COMPARED = 10_000
+# Seeds of the lists, of the sample that chooses how much is searched, of the one that measures it, and of
+# the points clustered in both ways.
+_LISTS_SEED, _CHOICE_SEED, _RECALL_SEED, _AGREEMENT_SEED = range(4)
+
+Poll = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +59,70 @@ def space_tree(
     min_samples: int,
     *,
     neighbors: str = "auto",
-    poll: Callable[[], None],
+    min_cluster_size: int | None = None,
+    poll: Poll,
 ) -> SpaceTree:
     """The minimum spanning tree of mutual reachability of at least 2 rows of a space.
 
     matrix: rows as they are stored, all of a space's or some. min_samples: which other point's distance
-    is a point's core distance. neighbors: one of NEIGHBORS. poll is called between blocks of work and
-    may raise. Raises SqlFunctionError for a space of metric ip.
+    is a point's core distance. neighbors: one of NEIGHBORS. min_cluster_size: at which the agreement of
+    an approximate tree with the exact one is measured; by default min_samples. poll is called between
+    blocks of work and may raise. Raises SqlFunctionError for a space of metric ip.
+
+    The same rows and parameters give the same tree, whatever the number of threads.
     """
     points = euclidean(matrix)
-    lists = neighbor_lists(db, matrix, points, min_samples, poll)
-    return SpaceTree(points, spanning_tree(points.vectors, lists, min_samples, poll))
+    n = len(points.ids)
+    if not is_graph(neighbors, n):
+        lists = neighbor_lists(db, matrix, points, min_samples, poll)
+        return SpaceTree(points, spanning_tree(points.vectors, lists, min_samples, poll))
+    found = _from_graph(points, min_samples, poll)
+    k = found.graph.shape[1]
+    approximation = Approximation(
+        n=n,
+        k=k,
+        probes=found.probes,
+        recall=true_neighbors(points, k, _RECALL_SEED, poll).recall(found.graph),
+        agreement=_agreement(points, min_samples, max(2, min_cluster_size or min_samples), poll),
+        components=found.made.components,
+        are_joins_exact=found.made.are_joins_exact,
+    )
+    note(approximation)
+    return SpaceTree(points, found.made.tree, approximation)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A tree with the graph that it was made from, (n, k), and how many lists a point was compared with."""
+
+    made: GraphTree
+    graph: NDArray[np.int32]
+    probes: int
+
+
+def _from_graph(points: Matrix, min_samples: int, poll: Poll) -> _Found:
+    n = len(points.ids)
+    rank = max(1, min(min_samples, n - 1))
+    k = n_neighbors_for(n, rank)
+    rows = filtered(points.vectors)
+    lists = divided(rows, _LISTS_SEED, poll)
+    probes = probes_for(lists, true_neighbors(points, k, _CHOICE_SEED, poll), _RECALL)
+    graph = listed_neighbors(points, rows, lists, k, probes, poll)
+    return _Found(graph_tree(rows, graph, rank, lists, probes, poll), graph, probes)
+
+
+def _agreement(points: Matrix, min_samples: int, min_cluster_size: int, poll: Poll) -> float:
+    """The adjusted Rand index of a sample of the points clustered exactly and from a graph."""
+    from sklearn.metrics import adjusted_rand_score
+
+    n = len(points.ids)
+    chosen = np.random.default_rng(_AGREEMENT_SEED).choice(n, min(n, _COMPARED), replace=False)
+    sample = part(points, np.sort(points.ids[chosen]))
+    graph, _ = neighbor_graph(sample, n_neighbors_for(len(sample.ids), min_samples), poll=poll)
+    exact = spanning_tree(sample.vectors, graph, min_samples, poll)
+    approximate = _from_graph(sample, min_samples, poll).made.tree
+    poll()
+    one, other = (
+        cut(tree, min_cluster_size=min_cluster_size).labels for tree in (exact, approximate)
+    )
+    return float(adjusted_rand_score(one, other))

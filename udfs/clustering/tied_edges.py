@@ -7,6 +7,7 @@ time that no pair is lighter: that the tree is minimal.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numba import njit
@@ -14,6 +15,12 @@ from numpy.typing import NDArray
 
 from nearsql.udfs.clustering.distance_filter import FilteredPoints, distance, reach
 from nearsql.udfs.clustering.union_find import find_root
+from nearsql.udfs.search.workers import in_threads
+
+Tied = tuple[NDArray[np.int64], NDArray[np.float64], bool]
+
+# Rows of a block that one thread looks at at a time.
+_SEARCHED = 16
 
 
 def tied_edges(
@@ -38,19 +45,49 @@ def tied_edges(
     for start in range(0, len(order), points.block_rows):
         poll()
         dots = scaled[start : start + points.block_rows] @ scaled[start:].T
-        pairs, pair_weights, is_minimal = _tied_in_block(
-            dots, start, order, gaps, points.rows, points.low, points.scale, core_distances, at_most
+        block: dict[int, Tied] = {}
+        search = partial(
+            _search_part, points, order, gaps, core_distances, at_most, start, dots, block
         )
-        if not is_minimal:
-            raise ArithmeticError(
-                "a pair is closer than the spanning tree allows: it is not minimal"
-            )
-        found.append(pairs)
-        found_weights.append(pair_weights)
-        total += len(pairs)
+        in_threads(search, range(0, len(dots), _SEARCHED), dots.size)
+        for first in range(0, len(dots), _SEARCHED):
+            pairs, pair_weights, is_minimal = block[first]
+            if not is_minimal:
+                raise ArithmeticError(
+                    "a pair is closer than the spanning tree allows: it is not minimal"
+                )
+            found.append(pairs)
+            found_weights.append(pair_weights)
+            total += len(pairs)
         if total > at_most:
             return None
     return np.concatenate(found), np.concatenate(found_weights)
+
+
+def _search_part(
+    points: FilteredPoints,
+    order: NDArray[np.int64],
+    gaps: NDArray[np.float64],
+    core_distances: NDArray[np.float64],
+    at_most: int,
+    start: int,
+    dots: NDArray[np.float32],
+    found: dict[int, Tied],
+    first: int,
+) -> None:
+    """Puts into `found` the tied pairs of a part of a block: its rows from `first` on."""
+    found[first] = _tied_in_block(
+        dots[first : first + _SEARCHED],
+        start,
+        first,
+        order,
+        gaps,
+        points.rows,
+        points.low,
+        points.scale,
+        core_distances,
+        at_most,
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -105,6 +142,7 @@ def _with_room(
 def _tied_in_block(
     dots: NDArray[np.float32],
     start: int,
+    first: int,
     order: NDArray[np.int64],
     gaps: NDArray[np.float64],
     rows: NDArray[np.float32],
@@ -113,18 +151,21 @@ def _tied_in_block(
     core_distances: NDArray[np.float64],
     at_most: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], bool]:
-    """The tied pairs of a block's points with those after them in the order of leaves."""
+    """The tied pairs of some points with those after them in the order of leaves.
+
+    dots: the products of those at places start + first, ... with all from place `start` on.
+    """
     n = len(order)
     room = 1024
     pairs = np.empty((room, 2), dtype=np.int64)
     weights = np.empty(room)
     m = 0
     for r in range(len(dots)):
-        p = order[start + r]
+        p = order[start + first + r]
         heaviest = 0.0
         limit = -np.inf
-        for c in range(r + 1, n - start):
-            if gaps[start + c] > heaviest or c == r + 1:
+        for c in range(first + r + 1, n - start):
+            if gaps[start + c] > heaviest or c == first + r + 1:
                 heaviest = max(heaviest, gaps[start + c])
                 limit = reach(heaviest, scale) - low[p]
             q = order[start + c]
