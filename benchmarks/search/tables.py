@@ -54,9 +54,10 @@ SECTIONS = {
     ),
     "graph": Section(
         "All against all",
-        f"The {exact.GRAPH_K} nearest other vectors of every vector. The first rows of the graph, the "
-        "matrix products of the same rows and some vec0 queries take turns; their times are "
-        "extrapolated to all rows.",
+        f"The {exact.GRAPH_K} nearest other vectors of every vector, from end to end. The peak is the "
+        "products of every vector with every vector; the graph needs half of them, since a product "
+        "of two vectors counts for both, and may thus take less time than the peak. Some of the "
+        "products and some vec0 queries are measured, and extrapolated to all rows.",
         floors.PEAK,
         "of GEMM peak",
         is_share=True,
