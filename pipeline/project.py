@@ -3,11 +3,14 @@
     project_space(db, "digits/pixels", method="umap")
     project_space(db, "digits/pixels", method="umap", n_components=5)   # also digits/pixels/umap-5d
 
-The SQL function `project` computes, with no transaction open; then one short transaction writes.
+What computes is the SQL function `project`, with no transaction open; then one short transaction writes.
+Of a map by PCA the axes are kept, too. Items that come later are placed by pipeline/place.py.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.replay import RecordedRun
@@ -15,8 +18,8 @@ from nearsql.pipeline.run_spaces import add_runs_read, refuse_if_changed, space_
 from nearsql.pipeline.runs import hash_rows, immediate, run, space_input
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
-from nearsql.udfs.projection import effective
-from nearsql.udfs.projection_functions import checked_settings
+from nearsql.udfs.projection import Axes, Settings, effective
+from nearsql.udfs.projection_functions import Row, checked_settings, point_rows, projected
 from nearsql.udfs.search.stored_graph import noting_graph_runs
 
 PACKAGES = {
@@ -24,14 +27,6 @@ PACKAGES = {
     "tsne": ("openTSNE", "scipy", "scikit-learn", "faiss-cpu"),
     "pca": ("scipy", "scikit-learn"),
 }
-
-_PROJECT = """\
-select id, x, y, vector
-from project(:space, :method, :n_components, :n_neighbors, :min_dist, :perplexity, :random_state)
-order by id
-"""
-
-Row = tuple[int, float, float, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +85,7 @@ def project_space(
         db, "project", parameters=parameters, seed=seed, inputs=[source], packages=PACKAGES[method]
     ) as current:
         with current.timed("compute"), noting_graph_runs() as graphs:
-            rows = _compute(db, space, parameters)
+            rows, axes = _compute(db, space, parameters)
         with current.timed("write"), immediate(db):
             refuse_if_changed(db, source)
             add_runs_read(current, graphs, "neighbors")
@@ -98,10 +93,14 @@ def project_space(
                 "insert into projection_points (run_id, item_id, x, y) values (?, ?, ?, ?)",
                 ((current.id, item, x, y) for item, x, y, _ in rows),
             )
+            if axes is not None:
+                _write_axes(db, current.id, axes)
             if made is not None:
                 _refuse_taken(db, made)
                 _write_space(db, current.id, made, n_components, model_id, rows)
         current.counts["items"] = len(rows)
+        if axes is not None and np.isfinite(axes.variance_shares).all():
+            current.counts["variance_share"] = round(float(axes.variance_shares.sum()), 4)
         current.result_sha256 = hash_rows(rows)
     return ProjectResult(
         current.id, space, made, parameters, dict(current.counts), max(graphs, default=None)
@@ -110,13 +109,30 @@ def project_space(
 
 def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
     """The SHA-256 of a projection run's result, computed anew."""
-    return hash_rows(_compute(db, space_read_by(db, recorded), recorded.parameters))
+    rows, _ = _compute(db, space_read_by(db, recorded), recorded.parameters)
+    return hash_rows(rows)
 
 
-def _compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> list[Row]:
+def _compute(
+    db: dbapi.Connection, space: str, parameters: dict[str, Any]
+) -> tuple[list[Row], Axes | None]:
     # A run records what its method looks at; the rest may be anything, and is the default.
-    unused = {"n_neighbors": 15, "min_dist": 0.1, "perplexity": 30.0, "random_state": 42}
-    return db.execute(_PROJECT, {**unused, **parameters, "space": space}).fetchall()
+    known = {name: parameters[name] for name in Settings.__dataclass_fields__ if name in parameters}
+    ids, found = projected(db.apsw, space, Settings(**known))
+    return list(point_rows(ids, found.coordinates)), found.axes
+
+
+def _write_axes(db: dbapi.Connection, run_id: int, axes: Axes) -> None:
+    """The mean as axis 0, then the axes, with what share of the variance each has."""
+    shares = [None if np.isnan(share) else share for share in axes.variance_shares.tolist()]
+    vectors = np.vstack([axes.mean, axes.directions]).astype("<f8")
+    db.executemany(
+        "insert into projection_axes (run_id, axis, vector, variance_share) values (?, ?, ?, ?)",
+        (
+            (run_id, axis, vector.tobytes(), share)
+            for axis, (vector, share) in enumerate(zip(vectors, [None, *shares], strict=True))
+        ),
+    )
 
 
 def _refuse_taken(db: dbapi.Connection, name: str) -> None:

@@ -25,6 +25,7 @@ MODULES = {
     "assign": "nearsql.pipeline.cluster.assign",
     "label": "nearsql.pipeline.label",
     "project": "nearsql.pipeline.project",
+    "place": "nearsql.pipeline.place",
 }
 
 

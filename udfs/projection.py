@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.numba_threads import alone_in_one_thread
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.neighbors import neighbor_graph
 from nearsql.udfs.search.query_blocks import Distances, Ids
@@ -36,6 +37,33 @@ class Graph(Protocol):
 _TOO_MANY_FOR_SPECTRAL = 1_000_000
 # Up to so many dimensions PCA decomposes the covariance matrix: exact, and quick for many points.
 _COVARIANCE_DIMENSIONS = 4096
+# Rows that PCA places at a time: in float64 they take twice their memory.
+_BLOCK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Where each of n points lies, and of PCA by what axes."""
+
+    coordinates: Coordinates  # (n, n_components)
+    axes: "Axes | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The principal axes of some points, by which PCA places any other: exactly as it placed them."""
+
+    mean: NDArray[np.float64]  # (d,)
+    directions: NDArray[np.float64]  # (n_components, d), of length 1
+    variance_shares: NDArray[np.float64]  # (n_components,), NaN where all points are equal
+
+    def place(self, rows: NDArray[np.float32]) -> Coordinates:
+        """The coordinates, (m, n_components), of rows (m, d) of Euclidean geometry."""
+        found = np.empty((len(rows), len(self.directions)), "<f4")
+        for start in range(0, len(rows), _BLOCK):
+            block = rows[start : start + _BLOCK].astype(np.float64)
+            found[start : start + _BLOCK] = (block - self.mean) @ self.directions.T
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +125,7 @@ def project(
     settings: Settings,
     poll: Poll = lambda: None,
     graph: Graph = neighbor_graph,
-) -> Coordinates:
+) -> Projection:
     """Coordinates, (n, n_components) float32, of the rows of a matrix.
 
     The same rows, settings, library versions and machine give the same bytes. poll is called where the
@@ -105,18 +133,19 @@ def project(
     one that knows them already.
     """
     settings = effective(settings, *matrix.vectors.shape)
+    axes = None
     if settings.method == "pca":
-        found = _pca(matrix, settings, poll)
+        axes = principal_axes(matrix, settings.n_components, poll)
+        found = axes.place(_of_euclidean_geometry(matrix))
     else:
         method = {"umap": _umap, "tsne": _tsne}[settings.method]
-        found = method(matrix, settings, poll, graph)
-    coordinates = np.ascontiguousarray(found, dtype="<f4")
-    if not np.isfinite(coordinates).all():
+        found = np.ascontiguousarray(method(matrix, settings, poll, graph), dtype="<f4")
+    if not np.isfinite(found).all():
         raise SqlFunctionError(
             f"{settings.method} found no finite coordinates for space '{matrix.space.name}': "
             "try another method"
         )
-    return coordinates
+    return Projection(found, axes)
 
 
 def _refuse_inner_products(matrix: Matrix) -> None:
@@ -152,7 +181,8 @@ def _umap(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArr
     with warnings.catch_warnings():
         # We map these points only, and never ask for others to be placed among them.
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\] \(knn_search_index\)")
-        return cast(NDArray[Any], reducer.fit_transform(matrix.vectors))
+        with alone_in_one_thread(poll):
+            return cast(NDArray[Any], reducer.fit_transform(matrix.vectors))
 
 
 def _tsne(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArray[Any]:
@@ -168,7 +198,10 @@ def _tsne(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArr
     affinities = PerplexityBasedNN(
         perplexity=settings.perplexity, knn_index=PrecomputedNeighbors(places, distances)
     )
-    start = _pca(matrix, settings, poll) if dimensions >= 2 else np.zeros((n, 2))
+    start = np.zeros((n, 2))
+    if dimensions >= 2:
+        axes = principal_axes(matrix, 2, poll)
+        start = axes.place(_of_euclidean_geometry(matrix)).astype(np.float64)
     if start[:, 0].std() > 0:
         start = rescale(start)
     else:  # points on a line, or all equal, have no principal plane
@@ -189,15 +222,21 @@ def _tsne(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArr
     return np.asarray(reducer.fit(affinities=affinities, initialization=start))
 
 
-def _pca(matrix: Matrix, settings: Settings, poll: Poll) -> NDArray[Any]:
+def principal_axes(matrix: Matrix, n_components: int, poll: Poll = lambda: None) -> Axes:
+    """The axes along which the rows of a matrix vary the most; of a cosine space, the normalised rows."""
     from sklearn.decomposition import PCA
 
     poll()
-    rows = (euclidean(matrix) if matrix.space.metric == "cosine" else matrix).vectors
+    rows = _of_euclidean_geometry(matrix)
     n, dimensions = rows.shape
     use_covariance = dimensions <= _COVARIANCE_DIMENSIONS and n >= dimensions
     # Both solvers are exact and draw nothing at random; scikit-learn fixes the signs (svd_flip).
-    solver = PCA(settings.n_components, svd_solver="covariance_eigh" if use_covariance else "full")
-    # Where all points are equal, the shares of variance (which nobody asks for) are 0 / 0.
+    solver = PCA(n_components, svd_solver="covariance_eigh" if use_covariance else "full")
+    # Where all points are equal, the shares of variance are 0 / 0.
     with np.errstate(invalid="ignore"):
-        return cast(NDArray[Any], solver.fit_transform(rows.astype(np.float64)))
+        solver.fit(rows.astype(np.float64))
+    return Axes(solver.mean_, solver.components_, solver.explained_variance_ratio_)
+
+
+def _of_euclidean_geometry(matrix: Matrix) -> NDArray[np.float32]:
+    return (euclidean(matrix) if matrix.space.metric == "cosine" else matrix).vectors

@@ -1,21 +1,29 @@
-"""Maps in SQL: project."""
+"""Maps in SQL: project, project_place, project_places."""
 
 from collections.abc import Iterator
 from functools import partial
 
 import apsw
+import numpy as np
+from numpy.typing import NDArray
 
 from nearsql.udfs import within as within_argument
 from nearsql.udfs.arguments import number, one_of, random_seed, whole_number
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.interrupt import Poll
-from nearsql.udfs.projection import METHODS, Method, Settings
+from nearsql.udfs.map_model import find_map
+from nearsql.udfs.projection import METHODS, Coordinates, Method, Projection, Settings
 from nearsql.udfs.projection import project as project_points
 from nearsql.udfs.search.matrix import load_matrix
+from nearsql.udfs.search.neighbors import QUERY_BLOCK
 from nearsql.udfs.search.stored_graph import known_graph
 from nearsql.udfs.space_points import part
 from nearsql.udfs.spaces import find_space
+from nearsql.udfs.sql_files import read_sql
+from nearsql.udfs.vector_functions import parse_vector
+
+Row = tuple[int, float, float, bytes]
 
 
 @sql_function(
@@ -32,7 +40,7 @@ def project(
     perplexity: float = 30.0,
     random_state: int = 42,
     within: str | None = None,
-) -> Iterator[tuple[int, float, float, bytes]]:
+) -> Iterator[Row]:
     """A map of a space: two coordinates for each item, and all n_components of them as a vector.
 
     method: 'umap' (n_neighbors, min_dist), 'tsne' (perplexity; 2 components only) or 'pca'. UMAP and
@@ -47,13 +55,66 @@ def project(
     settings = checked_settings(
         method, n_components, n_neighbors, min_dist, perplexity, random_state
     )
+    ids, found = projected(db, space, settings, within_argument.item_ids(db, within))
+    yield from point_rows(ids, found.coordinates)
+
+
+def projected(
+    db: apsw.Connection, space: str, settings: Settings, items: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], Projection]:
+    """The ids of a space's items, ascending, and where they lie; of some of its items, if given."""
     matrix = load_matrix(db, find_space(db, space))
-    ids = within_argument.item_ids(db, within)
-    if ids is not None:
-        matrix = part(matrix, ids)
-    coordinates = project_points(matrix, settings, Poll(db), partial(known_graph, db))
-    for item, point in zip(matrix.ids.tolist(), coordinates, strict=True):
+    if items is not None:
+        matrix = part(matrix, items)
+    return matrix.ids, project_points(matrix, settings, Poll(db), partial(known_graph, db))
+
+
+def point_rows(ids: NDArray[np.int64], coordinates: Coordinates) -> Iterator[Row]:
+    """Each item's id, first two coordinates, and all of them as a vector."""
+    for item, point in zip(ids.tolist(), coordinates, strict=True):
         yield item, float(point[0]), float(point[1]), point.tobytes()
+
+
+@sql_function(
+    example="select vec_length(project_place((select max(id) from runs where kind = 'project'),\n"
+    "    vector_of('digits/pixels', 1))) as components",
+)
+def project_place(db: apsw.Connection, run: int, vector: bytes | str | None) -> bytes | None:
+    """Where a new vector belongs on the map of a run: its coordinates, a vector. NULL for NULL.
+
+    The vector is a BLOB or a JSON array. On a map by PCA its place is computed from the run's axes,
+    exactly as those of the run's items. On one by UMAP or t-SNE it is the geometric median of its
+    nearest items' places, weighted as the method weighs neighbours; a vector that equals an item's takes its place. For
+    these, the run's items must still have the vectors that were mapped; others may have come since.
+    """
+    if vector is None:
+        return None
+    found = find_map(db, whole_number("run", run, at_least=1))
+    query = parse_vector("vector", vector, found.run.space.dimensions)
+    return found.place(query[None, :], Poll(db)).tobytes()
+
+
+@sql_function(
+    columns=("id", "x", "y", "vector"),
+    example="select count(*) from project_places((select max(id) from runs where kind = 'project'))",
+)
+def project_places(db: apsw.Connection, run: int, within: str | None = None) -> Iterator[Row]:
+    """`project_place` for all items of the run's space that the run did not see, in one call.
+
+    Those that came later; with `within`, the items of a SELECT or of a JSON array of ids among them.
+    x and y are the first two coordinates, vector all of them. `nearsql project FILE SPACE --into RUN`
+    stores them with the run's own.
+    """
+    found = find_map(db, whole_number("run", run, at_least=1))
+    matrix = load_matrix(db, found.run.space)
+    subset = within_argument.item_ids(db, within)
+    seen = [item for item, *_ in db.execute(read_sql(__package__, "map_members"), {"run": run})]
+    others = np.setdiff1d(matrix.ids if subset is None else subset, np.array(seen, np.int64))
+    rows = matrix.positions(others)
+    poll = Poll(db)
+    for start in range(0, len(rows), QUERY_BLOCK):
+        block = rows[start : start + QUERY_BLOCK]
+        yield from point_rows(matrix.ids[block], found.place(matrix.vectors[block], poll))
 
 
 def checked_settings(

@@ -4,8 +4,9 @@ from contextlib import closing
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from nearsql.pipeline.console import command_line, summary
+from nearsql.pipeline.console import UserError, command_line, summary
 from nearsql.udfs.connection import open_database
 
 
@@ -45,21 +46,39 @@ from nearsql.udfs.connection import open_database
 )
 @click.option("--seed", "random_state", type=click.IntRange(min=0), default=42, show_default=True)
 @click.option("--name", metavar="NAME", help="Of the new space; default SPACE/METHOD-Nd.")
-def command(file: str, space: str, **options: Any) -> None:
+@click.option(
+    "--into",
+    type=click.IntRange(min=1),
+    metavar="RUN",
+    help="Make no new map: place the items that this map has not seen on it.",
+)
+@click.pass_context
+def command(
+    context: click.Context, file: str, space: str, into: int | None, **options: Any
+) -> None:
     """Lay the items of SPACE out as a map: two coordinates each, near what they are near to.
 
     Every map is a run of its own: earlier ones stay as they are. The same seed gives the same map.
+    Items that came after it are placed among its own by --into, which moves none of them; stopped, it
+    goes on where it was.
 
     \b
       nearsql project photos.db birds/pixels
       nearsql project photos.db birds/pixels --method umap --n-components 5
+      nearsql project photos.db birds/pixels --into 4
     """
+    if into is not None:
+        _refuse_options_of_a_new_map(context)
+        _place(file, space, into)
+        return
     from nearsql.pipeline.project import project_space
 
     with closing(open_database(file)) as db:
         result = project_space(db, space, **options)
     facts: dict[str, Any] = {"items": result.counts["items"]}
     facts |= {name: value for name, value in result.parameters.items() if name != "space"}
+    if "variance_share" in result.counts:
+        facts["variance"] = f"{100 * result.counts['variance_share']:.1f}% of it is on the map"
     if result.graph_run is not None:
         facts["neighbours"] = f"stored by run {result.graph_run}"
     if result.made_space is not None:
@@ -69,3 +88,28 @@ def command(file: str, space: str, **options: Any) -> None:
         sql = f"select * from projection_points where run_id = {result.run_id} limit 5"
         next_step = command_line("nearsql", "sql", file, sql)
     summary(f"run {result.run_id}: a map of {space}", facts, next_step=next_step)
+
+
+def _refuse_options_of_a_new_map(context: click.Context) -> None:
+    for parameter in context.command.params:
+        is_given = context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
+        if is_given and parameter.name not in ("file", "space", "into"):
+            raise UserError(
+                f"{parameter.opts[0]} is for a new map: --into places items on one that is there"
+            )
+
+
+def _place(file: str, space: str, into: int) -> None:
+    from nearsql.pipeline.place import place
+
+    with closing(open_database(file)) as db:
+        result = place(db, into, space=space, quiet=False)
+    if result.run_id is None:
+        summary(f"nothing to place: run {into} has all items of {result.space}", {})
+        return
+    sql = f"select * from projection_points where placed_by_run_id = {result.run_id} limit 5"
+    summary(
+        f"run {result.run_id}: {result.space} into the map of run {into}",
+        {"placed": result.counts["placed"]},
+        next_step=command_line("nearsql", "sql", file, sql),
+    )

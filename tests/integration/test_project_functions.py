@@ -41,7 +41,7 @@ def test_umap_by_name_and_within(db: dbapi.Connection, rows: np.ndarray) -> None
 
 def test_is_the_functions_own(db: dbapi.Connection, rows: np.ndarray) -> None:
     matrix = load_matrix(db.apsw, find_space(db.apsw, "s"))
-    expected = project_points(matrix, Settings("tsne", perplexity=5.0))
+    expected = project_points(matrix, Settings("tsne", perplexity=5.0)).coordinates
     found = db.execute("select vector from project('s', 'tsne') where perplexity = 5").fetchall()
     assert b"".join(vector for (vector,) in found) == expected.tobytes()
 

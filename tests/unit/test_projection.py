@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 from sklearn.manifold import trustworthiness
 
 from nearsql.udfs.errors import SqlFunctionError
-from nearsql.udfs.projection import METHODS, Method, Settings, effective, project
+from nearsql.udfs.projection import METHODS, Coordinates, Method, Settings, effective
+from nearsql.udfs.projection import project as projection_of
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.spaces import Metric, Space
 
@@ -18,6 +19,10 @@ def matrix(rows: ArrayLike, metric: Metric = "l2") -> Matrix:
     vectors = np.ascontiguousarray(rows, dtype=np.float32)
     ids = np.arange(1, len(vectors) + 1)
     return Matrix(ids, vectors, Space(1, "s", vectors.shape[1], metric, 0, 0))
+
+
+def project(matrix: Matrix, settings: Settings) -> Coordinates:
+    return projection_of(matrix, settings).coordinates
 
 
 @pytest.fixture(scope="module")
@@ -122,4 +127,4 @@ def test_poll_stops_tsne(digits: NDArray[np.float32]) -> None:
             raise TimeoutError("enough")
 
     with pytest.raises(TimeoutError, match="enough"):
-        project(matrix(digits), Settings("tsne"), stop)
+        projection_of(matrix(digits), Settings("tsne"), stop)
