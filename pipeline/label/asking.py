@@ -11,7 +11,7 @@ from nearsql.pipeline.label.contents import Content, read_contents
 from nearsql.pipeline.label.held_out import Judgement, judged
 from nearsql.pipeline.label.keywords import made_distinct
 from nearsql.pipeline.label.levels import Level, Reading
-from nearsql.pipeline.label.model import CannotAnswer
+from nearsql.pipeline.label.model import CannotAnswer, NothingToShow
 from nearsql.pipeline.label.pictures import read_pictures
 from nearsql.pipeline.label.prompts import (
     Name,
@@ -73,7 +73,7 @@ class Asker:
     def question(self, level: Level, place: int) -> tuple[Question, list[int]]:
         """The question for a cluster's name, and the ids of the items that it shows.
 
-        Raises CannotAnswer when there is nothing to show.
+        Raises NothingToShow when there is none to show.
         """
         cluster, members = level.clusters[place], level.members[place]
         usable = [
@@ -84,7 +84,7 @@ class Asker:
         chosen = _half_surest(usable, self._showing.items, self._reading.seed, cluster)
         contents, pictures = self._read(chosen)
         if not contents:
-            raise CannotAnswer(
+            raise NothingToShow(
                 "its items have neither text nor labels nor predicted classes"
                 + ("" if self._showing.images else "; --images shows a model the images themselves")
             )

@@ -31,6 +31,10 @@ class CannotAnswer(Exception):
     """A question got no answer of use, however often it was asked; the sentence says why."""
 
 
+class NothingToShow(CannotAnswer):
+    """There is no question to ask, which is no fault of any model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came, and what it took; a provider may not say how many tokens."""

@@ -9,15 +9,15 @@ for is lost: stopped, the same command goes on where it was.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from nearsql.pipeline.console import UserError, progress
-from nearsql.pipeline.label.answers import KeptAnswers, RecordedAnswers
-from nearsql.pipeline.label.asking import Asker, Showing
+from nearsql.pipeline.console import UserError
+from nearsql.pipeline.label.answers import RecordedAnswers
+from nearsql.pipeline.label.asking import Asker
+from nearsql.pipeline.label.by_keywords import labels_by_keywords
+from nearsql.pipeline.label.by_model import Asking, label_by_model, labels_from_stored_answers
 from nearsql.pipeline.label.clusters import Cluster, clusters_of_run
-from nearsql.pipeline.label.held_out import belonging_by_keywords, judged
-from nearsql.pipeline.label.keywords import description, names_of_siblings
 from nearsql.pipeline.label.levels import (
     DEFAULT_READING,
     ContentsHash,
@@ -25,10 +25,9 @@ from nearsql.pipeline.label.levels import (
     Reading,
     read_level,
 )
-from nearsql.pipeline.label.model import CannotAnswer, LanguageModel
+from nearsql.pipeline.label.model import CannotAnswer
 from nearsql.pipeline.label.prompts import Question
 from nearsql.pipeline.label.store import (
-    Label,
     hash_of_labels,
     hash_of_stored,
     pooled,
@@ -44,37 +43,6 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "keywords": ("scikit-learn", "scipy"),
     "llm": ("scikit-learn", "scipy", "llm"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How a language model is asked; see LanguageModel.
-
-    max_errors: so many clusters in a row without an answer end the run. ask_again: ask also what an
-    earlier run was answered.
-    """
-
-    model: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    showing: Showing = field(default_factory=Showing)
-    timeout: float = 60.0
-    retries: int = 4
-    backoff: float = 1.0
-    max_errors: int = 3
-    ask_again: bool = False
-
-    def open(self) -> LanguageModel:
-        """The model. Raises UserError when there is none of that name."""
-        model = LanguageModel(
-            self.model,
-            self.options,
-            timeout=self.timeout,
-            retries=self.retries,
-            backoff=self.backoff,
-        )
-        if self.showing.images and not model.takes_images:
-            raise UserError(f"the model {model.id!r} takes no images: leave --images away")
-        return model
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +111,14 @@ def label_clusters(
         )
         if asking is None:
             with current.timed("name"):
-                labels = _by_keywords(read.levels)
+                labels = labels_by_keywords(read.levels)
             with current.timed("write"), immediate(db):
                 for label in labels:
                     write_label(db, current.id, method, label)
         else:
             assert model is not None
-            _by_model(db, current, read, reading, asking, model, quiet=quiet)
-        precision, recall = _sum_up(db, current)
+            label_by_model(db, current, read.levels, reading, asking, model, quiet=quiet)
+        precision, recall = _sum_up(db, current, method)
         current.result_sha256 = hash_of_stored(db, current.id)
     return LabelResult(current.id, method, dict(current.counts), precision, recall)
 
@@ -208,8 +176,8 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
             " predicted classes, have changed"
         )
     if parameters["method"] == "keywords":
-        return hash_of_labels(_by_keywords(read.levels))
-    return hash_of_labels(_from_stored_answers(db, recorded, read, reading))
+        return hash_of_labels(labels_by_keywords(read.levels))
+    return hash_of_labels(labels_from_stored_answers(db, recorded, read.levels, reading))
 
 
 def _read(
@@ -252,148 +220,18 @@ def _tuple(parameters: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
-def _by_keywords(levels: Sequence[Level]) -> list[Label]:
-    """Raises UserError when no cluster has any words."""
-    found = []
-    for level in levels:
-        for places in level.siblings():
-            names = names_of_siblings(
-                [level.words.keywords[i] for i in places], [level.clusters[i].label for i in places]
-            )
-            for place, name in zip(places, names, strict=True):
-                if name is not None:
-                    found.append(_keyword_label(level, place, name))
-    if not found:
-        raise UserError(
-            "the items have neither text nor labels nor predicted classes to make names of: run `nearsql"
-            " detect`, or ask a model that sees images with --method llm --images"
-        )
-    return found
-
-
-def _keyword_label(level: Level, place: int, name: str) -> Label:
-    keywords, mix = level.words.keywords[place], level.mixes[place]
-    said = belonging_by_keywords(level.words, mix, place, level.beside(place))
-    return Label(level.clusters[place], name, description(keywords), keywords, judged(mix, said))
-
-
-def _by_model(
-    db: dbapi.Connection,
-    current: Run,
-    read: _Read,
-    reading: Reading,
-    asking: Asking,
-    model: LanguageModel,
-    *,
-    quiet: bool,
-) -> None:
-    """Names what is not named yet, one by one. Raises UserError after too many errors in a row."""
-    if current.is_resumed:
-        with immediate(db):  # what went wrong is tried again
-            db.execute("delete from item_errors where run_id = ?", (current.id,))
-        current.counts.pop("errors", None)
-    done = _named(db, current.id)
-
-    def unreadable(reasons: Mapping[int, str]) -> None:
-        with immediate(db):
-            for item, reason in reasons.items():
-                current.item_error("picture", reason, item_id=item)
-
-    answers = KeptAnswers(db, current.id, model, ask_again=asking.ask_again)
-    asker = Asker(db, answers, model.id, reading, asking.showing, unreadable)
-    todo = [
-        (level, place)
-        for level in read.levels
-        for place in level.named
-        if level.clusters[place].id not in done
-    ]
-    for level in read.levels:
-        for cluster in level.clusters:
-            if cluster.id in done:
-                asker.take(cluster, *done[cluster.id])
-    in_a_row = 0
-    try:
-        with current.timed("name"), progress("clusters named", len(todo), quiet=quiet) as bar:
-            for level, place in todo:
-                problem = _name_one(db, current, asker, level, place)
-                in_a_row = in_a_row + 1 if problem else 0
-                if in_a_row == asking.max_errors:
-                    raise UserError(
-                        f"stopped: {in_a_row} clusters in a row got no answer, the last because {problem}."
-                        f" What is named is kept, and the same command goes on with the rest"
-                    )
-                bar.advance()
-    finally:
-        asked = {"requests": model.asked.requests, "retries": model.asked.retries}
-        for name, n in asked.items():
-            current.counts[name] = current.counts.get(name, 0) + n
-
-
-def _name_one(
-    db: dbapi.Connection, current: Run, asker: Asker, level: Level, place: int
-) -> str | None:
-    """Names a cluster and stores the name; gives what went wrong, if anything did."""
-    cluster = level.clusters[place]
-    try:
-        label = asker.label(level, place)
-    except CannotAnswer as error:
-        with immediate(db):
-            current.item_error("name", str(error), uri=str(cluster))
-        return f"of {cluster}: {error}"
-    with immediate(db):
-        write_label(db, current.id, "llm", label)
-        if label.did_fail:
-            current.item_error("held out", str(label.judgement.reason), uri=str(cluster))
-    return f"of {cluster}: {label.judgement.reason}" if label.did_fail else None
-
-
-def _named(db: dbapi.Connection, run_id: int) -> dict[int, tuple[str, str | None]]:
-    """Name and summary by cluster, in the order in which the run gave them."""
-    return {
-        cluster: (name, summary)
-        for cluster, name, summary in db.execute(
-            "select cluster_id, name, description from cluster_labels where run_id = ? order by id",
-            (run_id,),
-        )
-    }
-
-
-def _from_stored_answers(
-    db: dbapi.Connection, recorded: RecordedRun, read: _Read, reading: Reading
-) -> list[Label]:
-    """The names again, in the order in which they were given: each was told from those before it."""
-    parameters = recorded.parameters
-    answers = RecordedAnswers(
-        db,
-        recorded.id,
-        parameters["model"],
-        parameters["options"],
-        with_schema=parameters["takes_schema"],
-    )
-    showing = Showing(**parameters["showing"])
-    asker = Asker(db, answers, parameters["model"], reading, showing)
-    places = {
-        level.clusters[place].id: (level, place) for level in read.levels for place in level.named
-    }
-    found = []
-    for cluster in _named(db, recorded.id):
-        try:
-            label = asker.label(*places[cluster])
-        except (KeyError, CannotAnswer) as error:
-            raise CannotReplay(
-                f"the answers that run {recorded.id} got are not those that its names came from"
-            ) from error
-        found.append(label)
-    return found
-
-
-def _sum_up(db: dbapi.Connection, current: Run) -> tuple[float | None, float | None]:
+def _sum_up(db: dbapi.Connection, current: Run, method: str) -> tuple[float | None, float | None]:
     """Completes the run's counts from what it stored, also before it was stopped."""
     rows = db.execute(
         "select held_out_json from cluster_labels where run_id = ?", (current.id,)
     ).fetchall()
     precision, recall = pooled([said for (said,) in rows])
     current.counts["named"] = len(rows)
+    for name, value in (("held_out_precision", precision), ("held_out_recall", recall)):
+        if value is not None:
+            current.counts[name] = value
+    if method == "keywords":
+        return precision, recall
     paid, cached, prompt_tokens, completion_tokens = db.execute(
         "select count(*) filter (where not is_cached), count(*) filter (where is_cached),"
         " sum(prompt_tokens) filter (where not is_cached),"
@@ -401,13 +239,10 @@ def _sum_up(db: dbapi.Connection, current: Run) -> tuple[float | None, float | N
         " from llm_responses where run_id = ?",
         (current.id,),
     ).fetchone()
-    if paid or cached:
-        current.counts |= {"answers": paid, "answers_of_earlier_runs": cached}
-        current.counts |= {
-            "prompt_tokens": prompt_tokens or 0,
-            "completion_tokens": completion_tokens or 0,
-        }
-    for name, value in (("held_out_precision", precision), ("held_out_recall", recall)):
-        if value is not None:
-            current.counts[name] = value
+    current.counts |= {
+        "answers": paid,
+        "answers_of_earlier_runs": cached,
+        "prompt_tokens": prompt_tokens or 0,
+        "completion_tokens": completion_tokens or 0,
+    }
     return precision, recall
