@@ -50,12 +50,14 @@ def cluster_hierarchy(
     and 3. Divisions are rounded down.
 
     A row is an item at a level; cluster is unique within the level, and parent is the cluster that it is
-    part of at the level above. Who is in a cluster at level 1 is in one at every level: a cluster that is
-    too small to split, or would fall into fewer than two, stays as it is; and what a split calls noise
-    stays with the child it hangs on by the shortest steps, with probability 0. seed_rules 1 makes both
-    noise. Noise has cluster NULL. The other columns are those of `hdbscan`, of the last split that the
-    item took part in; downsample, within and neighbors are its parameters, but that 'graph' is of level
-    1: below, a graph is made of more than 30,000 items only.
+    part of at the level above. Noise has cluster NULL. Who is in a cluster at level 1 is in one at every
+    level: a cluster that is too small to split, or would fall into fewer than two, stays as it is; and
+    what a split calls noise stays with the child it hangs on by the shortest steps, with probability 0.
+    seed_rules 1 makes both noise.
+
+    The other columns are those of `hdbscan`, of the last split that the item took part in and that found
+    two or more. downsample, within and neighbors are its parameters; but a 'graph' that is asked for is
+    of level 1: below, one is made of more than 30,000 items only.
     """
     # Here, because they import numba, which takes a while.
     from nearsql.udfs.clustering.levels import RULES, cluster_levels

@@ -127,7 +127,7 @@ def test_a_run_records_the_tree(db: dbapi.Connection, digits: np.ndarray) -> Non
 
 
 @pytest.mark.parametrize("seed_rules", [False, True])
-@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("levels", [1, 2])
 def test_fewer_levels_are_the_first_ones(
     db: dbapi.Connection, digits: np.ndarray, levels: int, seed_rules: bool
 ) -> None:
@@ -262,3 +262,15 @@ def test_command_where_nothing_is_found(
     outcome = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert "level 2  0 clusters, noise 30, 100.0%" in outcome.output
     assert f"next: nearsql cluster {database} few --sweep" in outcome.output
+
+
+def test_a_graph_that_is_asked_for_is_of_level_one(
+    db: dbapi.Connection, digits: np.ndarray
+) -> None:
+    (result,) = cluster_levels(db, ["digits"], neighbors="graph")
+    assert result.counts["approximated"] == 1
+    assert result.counts["graph_agreement"] > 0.9
+    assert result.counts["clusters_level_2"] > result.counts["clusters"]
+    (parameters,) = db.execute("select parameters_json from runs").fetchone()
+    assert json.loads(parameters)["neighbors"] == "graph"
+    assert replay(db, result.run_id or 0).is_same

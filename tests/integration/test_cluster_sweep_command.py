@@ -211,3 +211,13 @@ def test_a_drawing_is_refused_before_the_work(
     assert "pip install 'nearsql[plot]'" in refused(tmp_path / "sweep.svg")
     # The table needs no such thing.
     assert command(database).exit_code == 0
+
+
+def test_a_sweep_from_a_graph_says_how_good_it_is(
+    db: dbapi.Connection, digits: np.ndarray, database: Path
+) -> None:
+    shown = command(database, "--neighbors", "graph", "--sizes", "10,20")
+    assert "digits: from a graph of 32 neighbours" in shown.stderr
+    assert "agreement with exact clusters" in shown.stderr
+    assert "--neighbors graph" in shown.stderr
+    assert "from a graph" not in command(database, "--sizes", "10,20").stderr

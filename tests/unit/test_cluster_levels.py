@@ -190,12 +190,13 @@ def test_the_recipe_on_real_sizes_loses_points_and_ours_does_not() -> None:
     assert_is_a_hierarchy(found, len(rows))
 
 
-def test_an_unsplit_cluster_keeps_its_measures() -> None:
+@pytest.mark.parametrize("smallest_parent", [2, 100])  # no two are found, or looked for
+def test_an_unsplit_cluster_keeps_its_measures(smallest_parent: int) -> None:
     rng = np.random.default_rng(3)
-    # Two round groups, in which no further split finds two.
     rows = np.concatenate([rng.normal(0, 1, (40, 2)), rng.normal(50, 1, (20, 2))])
-    rules = (SMALL[0], LevelRule(smallest_parent=100, min_samples=2, at_least=4, share=10))
-    first, second = cluster_levels(60, trees_of(rows.astype(np.float32)), rules=rules)
+    rows = rows.astype(np.float32)
+    below = LevelRule(smallest_parent=smallest_parent, min_samples=3, at_least=19, share=1000)
+    first, second = cluster_levels(60, trees_of(rows), rules=(SMALL[0], below))
     assert len(first.parents) == 2
     for name in ("labels", "probabilities", "outlier_scores", "core_distances", "births"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))

@@ -35,7 +35,7 @@ class LevelRule:
     at_most: int | None = None  # and no more than this
 
     def min_cluster_size(self, n: int) -> int:
-        """The fewest members of a cluster among n."""
+        """The fewest members of a cluster, of n that are split."""
         size = max(self.at_least, n // self.share)
         return size if self.at_most is None else min(size, self.at_most)
 
@@ -52,7 +52,8 @@ RULES = (
 class Level:
     """One level's clusters of n items. The arrays of items are (n,).
 
-    An item's probability, outlier score and core distance are those of the last split it took part in.
+    An item's probability, outlier score and core distance are those of the last split it took part in; a
+    split that leaves a cluster as it is does not count.
     """
 
     labels: NDArray[np.int64]  # -1 is noise; unique within the level
@@ -108,20 +109,20 @@ def _split(above: Level, rule: LevelRule, tree_of: TreeOf, *, keeps_all: bool) -
         if len(rows) >= rule.smallest_parent:
             tree = tree_of(rows, min(rule.min_samples, len(rows) - 1))
             found = cut(tree, min_cluster_size=rule.min_cluster_size(len(rows)))
-            outlier_scores[rows] = found.outlier_scores
-            core_distances[rows] = tree.core_distances
             of_children = _births(found)
-        if keeps_all and len(of_children) < 2:
+        if keeps_all and len(of_children) < 2:  # it stays as it is
             labels[rows] = first
             members[rows] = rows
             of_children = [float(above.births[parent])]
-        elif of_children:
+        elif len(rows) >= rule.smallest_parent:
             is_inside = found.labels >= 0
             placed = np.arange(len(rows)) if keeps_all else np.flatnonzero(is_inside)
             holders = hanging_on(tree, is_inside) if keeps_all else placed
             labels[rows[placed]] = first + found.labels[holders]
             members[rows[placed]] = rows[holders]
             probabilities[rows] = found.probabilities
+            outlier_scores[rows] = found.outlier_scores
+            core_distances[rows] = tree.core_distances
         parents += [parent] * len(of_children)
         births += of_children
     if keeps_all:
