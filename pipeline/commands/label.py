@@ -150,11 +150,11 @@ def command(ctx: click.Context, file: str, run: int, method: str, **options: Any
       nearsql label reviews.db 3 --method llm --model gpt-4o-mini --dry-run
       nearsql label photos.db 5 --method llm --model llava --images -o temperature 0
     """
+    _refuse_useless(ctx, method, options)
     from nearsql.pipeline.label import Asking, label_clusters
     from nearsql.pipeline.label.asking import Showing
     from nearsql.pipeline.label.levels import Reading
 
-    _refuse_useless(ctx, method, options)
     asking = None
     if method == "llm":
         asking = Asking(

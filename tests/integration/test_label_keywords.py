@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from topics import TOPICS, Topics, add_cluster, add_topics
 
+from nearsql.pipeline import cli
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.label import label_clusters
 from nearsql.pipeline.label.clusters import Cluster, draw_members
@@ -262,7 +263,9 @@ def test_texts_are_read_as_far_as_asked(db: dbapi.Connection) -> None:
     ]
 
 
-def test_the_command(database: Path, db: dbapi.Connection, topics: Topics) -> None:
+def test_the_command(
+    database: Path, db: dbapi.Connection, topics: Topics, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = nearsql("label", database, topics.run_id)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "run 2: names of run 1, by keywords" in done.stderr
@@ -271,8 +274,6 @@ def test_the_command(database: Path, db: dbapi.Connection, topics: Topics) -> No
     (line,) = [line for line in done.stderr.splitlines() if "next:" in line]
     sql = line.split('"')[1]
     assert len(db.execute(sql).fetchall()) == 6
-    done = nearsql("replay", database, 2)
-    assert "the same result" in done.stdout
     for options, message in (
         (["--model", "tiny"], "--model belongs to --method llm: give that, too"),
         (["--dry-run"], "--dry-run belongs to --method llm: give that, too"),
@@ -281,6 +282,9 @@ def test_the_command(database: Path, db: dbapi.Connection, topics: Topics) -> No
             ["--method", "llm"],
             "--method llm needs --model NAME: `llm models` lists those there are",
         ),
+        (["--level", "7"], "run 1 has no level 7: its levels are 1, 2"),
     ):
-        done = nearsql("label", database, topics.run_id, *options)
-        assert (done.returncode, done.stderr) == (1, f"nearsql: {message}\n")
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["label", str(database), str(topics.run_id), *options])
+        assert stopped.value.code == 1
+        assert capsys.readouterr().err == f"nearsql: {message}\n"

@@ -21,6 +21,7 @@ from chat_server import NO_REPEAT, ChatServer, Fault, chat_server, tokens, user_
 from PIL import Image
 from topics import Topics, add_cluster, add_topics
 
+from nearsql.pipeline import cli
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.label import Asking, LabelResult, label_clusters, questions
 from nearsql.pipeline.label.asking import Showing
@@ -233,13 +234,13 @@ def test_an_error_is_tried_again(
     db: dbapi.Connection, topics: Topics, server: ChatServer, fault: Fault
 ) -> None:
     server.faults += [fault, fault]
-    result = label(db, topics, level=1, timeout=0.3, retries=2)
+    result = label(db, topics, level=1, timeout=0.3, retries=2, reading=Reading(held_out=0))
     assert result.counts["named"] == 2
     assert result.counts["retries"] == 2
-    assert result.counts["requests"] == len(server.requests) == 6
+    assert result.counts["requests"] == len(server.requests) == 4
     assert status(db) == ("finished", None)
     # Only answers of use are kept.
-    assert db.execute("select count(*) from llm_responses").fetchone() == (4,)
+    assert db.execute("select count(*) from llm_responses").fetchone() == (2,)
     assert replay(db, result.run_id).is_same
 
 
@@ -566,10 +567,7 @@ def test_killed_midway_it_goes_on_and_pays_nothing_twice(
     before = len(server.requests)
     assert stored >= before - 1  # at most the answer under way is lost
     server.slow_s = 0
-    process = start(database, topics)
-    out, said = process.communicate(timeout=60)
-    assert (process.returncode, out) == (0, "")
-    assert "6 of 6 clusters" in said
+    assert label(db, topics).counts["named"] == 6
     assert len(server.requests) - before == 12 - stored
     assert rows(db, 2)[: len(kept)] == kept
     assert len(rows(db, 2)) == 6
@@ -578,11 +576,17 @@ def test_killed_midway_it_goes_on_and_pays_nothing_twice(
 
 
 def test_the_command_from_question_to_name(
-    database: Path, db: dbapi.Connection, topics: Topics, server: ChatServer
+    database: Path,
+    db: dbapi.Connection,
+    topics: Topics,
+    server: ChatServer,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    process = start(database, topics, "--dry-run", "--level", "1")
-    out, said = process.communicate(timeout=60)
-    assert process.returncode == 0
+    words = ["label", str(database), str(topics.run_id), "--method", "llm", "--model", "tiny"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--dry-run", "--level", "1"])
+    assert ended.value.code == 0
+    out, said = capsys.readouterr()
     assert out.count("=== cluster") == 2
     assert "Name a group of 24 items." in out
     assert said.startswith("2 questions of about ")
