@@ -182,7 +182,8 @@ def test_a_space_that_cannot_be_clustered(
 def test_drawings(db: dbapi.Connection, digits: np.ndarray, database: Path, tmp_path: Path) -> None:
     one, two, png = (tmp_path / name for name in ("one.svg", "two.svg", "sweep.PNG"))
     for path in (one, two, png):
-        assert f"drawn: {path}" in command(database, "--plot", str(path)).stderr
+        shown = command(database, "--sizes", "5,20,350", "--plot", str(path))
+        assert f"drawn: {path}" in shown.stderr
     assert one.read_bytes() == two.read_bytes()
     text = one.read_text("utf-8")
     for word in ("min_cluster_size", "clusters", "noise", "largest cluster", "cliff", "digits"):
