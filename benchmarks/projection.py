@@ -1,0 +1,181 @@
+"""Maps: what they keep and how long they take, beside umap-learn: `python -m benchmarks.projection [--write]`
+
+Fashion-MNIST, 10,000 of its images and all 70,000 (784 dimensions, Euclidean). What a map keeps is the
+share of the 15 nearest others of 2,000 images that are among the 15 nearest on the map. Times are from
+vectors to coordinates, neighbours included, after a first map of few points that loads and compiles.
+umap-learn's default takes no seed and all threads; with a seed it takes one thread, and so does nearsql,
+whose neighbours alone are searched in all threads.
+
+Then new points are placed on a map of the others, in several ways. With --write the tables are put into
+docs/maps.md.
+"""
+
+import argparse
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from tabulate import tabulate
+
+from benchmarks.marked import write_between_marks
+from benchmarks.search.data import fashion_mnist
+from nearsql.udfs.map_places import MemberPlaces, fuzzy_weights
+from nearsql.udfs.projection import Settings, project
+from nearsql.udfs.search.matrix import Matrix
+from nearsql.udfs.search.neighbors import nearest
+from nearsql.udfs.spaces import Space
+
+SCRIPT = "python -m benchmarks.projection"
+PAGE = Path(__file__).parents[1] / "docs" / "maps.md"
+K = 15
+SEED = 42
+_SAMPLED = 2000
+_WARM = 500
+_MAPS = ("points", "map", "neighbours kept", "seconds", "to umap-learn's default")
+_PLACES = ("points", "placed", "rule", "neighbours kept", "microseconds each")
+
+Rows = NDArray[np.float32]
+Coordinates = NDArray[np.floating]
+
+
+def main() -> None:
+    """Measures, prints, writes if asked."""
+    parser = argparse.ArgumentParser(prog=SCRIPT, description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--assets",
+        type=Path,
+        default=os.environ.get("NEARSQL_ASSETS"),
+        help="the folder with fashion-mnist/ (default: what NEARSQL_ASSETS names)",
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[10_000, 70_000], help="how many images"
+    )
+    parser.add_argument("--tsne", action="store_true", help="t-SNE, too, which takes minutes")
+    parser.add_argument("--threads", type=int, default=faiss.omp_get_max_threads())
+    parser.add_argument("--write", action="store_true", help="put the tables into the page")
+    arguments = parser.parse_args()
+    if arguments.assets is None:
+        parser.error("name the folder with fashion-mnist/ by --assets or NEARSQL_ASSETS")
+    warnings.simplefilter("ignore")  # umap's advice
+    faiss.omp_set_num_threads(arguments.threads)
+    images = np.concatenate(fashion_mnist(Path(arguments.assets)))
+    order = np.random.default_rng(SEED).permutation(len(images))
+    maps: list[tuple[str, ...]] = []
+    for n in arguments.sizes:
+        maps += show(_MAPS, measured_maps(images[np.sort(order[:n])], arguments.tsne))
+    digits = load_digits().data.astype(np.float32)
+    places = show(_PLACES, placed("digits", digits[:1600], 400))
+    places += show(_PLACES, placed("Fashion-MNIST", images[np.sort(order[:11_000])], 1000))
+    if arguments.write:
+        threads = f"{arguments.threads} thread{'s' * (arguments.threads > 1)}"
+        text = f"{markdown(_MAPS, maps)}\n\n{markdown(_PLACES, places)}\n\n*{threads}.*"
+        write_between_marks(PAGE, SCRIPT, text)
+
+
+def measured_maps(rows: Rows, with_tsne: bool) -> Iterator[tuple[str, ...]]:
+    """A line for each map of the rows; umap-learn's default is the first."""
+    n = len(rows)
+    matrix = as_matrix(rows)
+    sample = np.sort(np.random.default_rng(0).choice(n, min(n, _SAMPLED), replace=False))
+    truth = neighbors(matrix, sample)
+    default: float | None = None
+    for name, make in maps_of(with_tsne).items():
+        make(rows[:_WARM])
+        start = time.perf_counter()
+        found = make(rows)
+        seconds = time.perf_counter() - start
+        default = default or seconds
+        share = kept(truth, neighbors(as_matrix(found), sample))
+        yield f"{n:,}", name, f"{share:.4f}", f"{seconds:.1f}", f"{seconds / default:.2f}"
+
+
+def maps_of(with_tsne: bool) -> dict[str, Callable[[Rows], Coordinates]]:
+    """Ways to make a map, by name."""
+    from umap import UMAP
+
+    ways: dict[str, Callable[[Rows], Coordinates]] = {
+        "umap-learn, default": lambda rows: UMAP().fit_transform(rows),
+        "umap-learn, seeded": lambda rows: UMAP(random_state=SEED).fit_transform(rows),
+        "nearsql umap": lambda rows: ours(rows, Settings("umap", random_state=SEED)),
+        "nearsql pca": lambda rows: ours(rows, Settings("pca")),
+    }
+    if with_tsne:
+        ways["nearsql tsne"] = lambda rows: ours(rows, Settings("tsne", random_state=SEED))
+    return ways
+
+
+def placed(name: str, rows: Rows, held_out: int) -> Iterator[tuple[str, ...]]:
+    """A line for each rule that places the last rows on a map of those before: neighbours among these."""
+    from umap import UMAP
+
+    seen, new = rows[:-held_out], rows[-held_out:]
+    members = as_matrix(seen)
+    truth, distances = nearest(members, new, K)
+    settings = Settings("umap", random_state=SEED)
+    where = ours(seen, settings)
+    weights = fuzzy_weights(distances)
+    weights /= weights.sum(axis=1, keepdims=True)
+    reducer = UMAP(random_state=SEED).fit(seen)
+    reducer.transform(new[:10])
+    rules: dict[str, tuple[Coordinates, Callable[[], Coordinates]]] = {
+        "nearsql: weighted geometric median": (
+            where,
+            lambda: MemberPlaces(members, where, settings).place(new),
+        ),
+        "weighted mean": (where, lambda: np.einsum("mk,mkc->mc", weights, where[truth])),
+        "place of the nearest": (where, lambda: where[truth[:, 0]]),
+        "umap-learn: transform": (reducer.embedding_, lambda: reducer.transform(new)),
+    }
+    for rule, (among, place) in rules.items():
+        start = time.perf_counter()
+        found = place()
+        seconds = time.perf_counter() - start
+        near, _ = nearest(as_matrix(among), np.ascontiguousarray(found, np.float32), K)
+        each = f"{1e6 * seconds / held_out:.0f}" if rule.startswith(("nearsql", "umap")) else ""
+        yield f"{name}, {len(seen):,}", f"{held_out:,}", rule, f"{kept(truth, near):.4f}", each
+
+
+def ours(rows: Rows, settings: Settings) -> Coordinates:
+    """A map by nearsql, its neighbours computed."""
+    return project(as_matrix(rows), settings).coordinates
+
+
+def as_matrix(rows: Any) -> Matrix:
+    """The rows as a space's matrix."""
+    vectors = np.ascontiguousarray(rows, np.float32)
+    return Matrix(np.arange(len(vectors)), vectors, Space(0, "s", vectors.shape[1], "l2", 0, 0))
+
+
+def neighbors(matrix: Matrix, sample: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The K nearest others of each sampled row."""
+    ids, _ = nearest(matrix, matrix.vectors[sample], K, exclude=sample)
+    return ids
+
+
+def kept(truth: NDArray[np.int64], found: NDArray[np.int64]) -> float:
+    """The share of each row's true neighbours that are among those found."""
+    return float((truth[:, :, None] == found[:, None, :]).any(axis=2).mean())
+
+
+def show(headers: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Prints the rows as a table, and gives them."""
+    found = list(rows)
+    print(tabulate(found, headers, disable_numparse=True), flush=True)
+    return found
+
+
+def markdown(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table of a page."""
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    main()
