@@ -98,7 +98,7 @@ def _facts(db: dbapi.Connection, found: "Diff") -> dict[str, Any]:
     facts["noise"] = f"{agreement['noise_a']:,} -> {agreement['noise_b']:,}"
     facts["changes"] = _changes(found.count_changes(db))
     facts["items that moved"] = (
-        f"{agreement['moved']:,}; {agreement['to_noise']:,} to noise,"
+        f"{agreement['moved']:,} to another cluster, {agreement['to_noise']:,} to noise,"
         f" {agreement['from_noise']:,} from noise"
     )
     facts["agreement"] = _agreement(agreement["ari"], agreement["ami"])

@@ -1,9 +1,10 @@
-"""docs/export.md is true: its commands and its Python run, in the order in which they stand there."""
+"""docs/export.md and docs/diff.md are true: what stands there runs, in the order in which it stands."""
 
 import json
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from click.testing import CliRunner
 
 from docs.example_database import build
 from nearsql.pipeline.cli import cli
+from nearsql.udfs import connection
 
-PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "export.md").read_text(encoding="utf-8")
+DIFF = (DOCS / "diff.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_everything_on_the_page_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_on_the_page_of_exports_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder)
     commands = re.findall(r"^    ((?:nearsql|jq) .*)$", PAGE, re.MULTILINE)
     assert len(commands) == 6
@@ -59,3 +65,24 @@ def _check_the_example(folder: Path) -> None:
         assert [list(entry) for entry in shown[name]] == [list(entry) for entry in written[name]]
     assert [m["run"] for m in shown["maps"]] == [m["run"] for m in written["maps"]]
     assert [c["run"] for c in shown["clusters"]] == [c["run"] for c in written["clusters"]]
+
+
+def test_everything_on_the_page_of_diffs_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(folder / "digits.db", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^    nearsql (.*)$", DIFF, re.MULTILINE)
+    assert len(commands) == 4
+    outcomes = [CliRunner().invoke(cli, shlex.split(command)) for command in commands]
+    for outcome in outcomes:
+        assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    (shown,) = re.findall(r"```text\n(.*?)```", DIFF, re.DOTALL)
+    assert outcomes[1].stdout + outcomes[1].stderr == shown
+    db = connection.connect("digits.db", read_only=True)
+    (block,) = re.findall(r"```sql\n(.*?)```", DIFF, re.DOTALL)
+    statements = [statement for statement in block.split(";") if statement.strip()]
+    assert len(statements) == 3
+    for statement in statements:
+        assert db.execute(statement).fetchall(), statement
+    db.close()
