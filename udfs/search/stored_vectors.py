@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
+from queue import SimpleQueue
 from typing import Any, cast
 
 import apsw
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.interrupt import Poll
+from nearsql.udfs.search.file_readers import file_readers
+from nearsql.udfs.search.workers import MANY_NUMBERS, in_threads
 from nearsql.udfs.spaces import Space
 
 Ids = NDArray[np.int64]
@@ -226,6 +229,7 @@ def read_rows(
     if not len(out):
         return norms
     step = max(1, min(_READ_ROWS, _READ_NUMBERS // space.dimensions))
+    parts = [slice(start, start + step) for start in range(0, len(out), step)]
 
     def check(part: slice) -> None:
         if sys.byteorder == "big":
@@ -239,15 +243,19 @@ def read_rows(
                 "holds a NaN or infinity: write it anew, or delete it from `vectors`"
             )
 
-    if len(out) <= step:
+    if len(parts) == 1:
         _read_blobs(db, space, row_ids, ids, out)
-        check(slice(0, len(out)))
+        check(parts[0])
         return norms
+    if out.size >= MANY_NUMBERS:
+        with file_readers(db, space) as readers:
+            if readers:
+                _read_in_threads(readers, space, row_ids, ids, out, parts, check, poll)
+                return norms
     # One part is checked by another thread while the next one is read.
     checks: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="nearsql-read") as checker:
-        for start in range(0, len(out), step):
-            part = slice(start, start + step)
+        for part in parts:
             _read_blobs(db, space, row_ids[part], ids[part], out[part])
             checks.append(checker.submit(check, part))
             if len(checks) > 1:
@@ -255,6 +263,32 @@ def read_rows(
             poll()
         checks.pop().result()
     return norms
+
+
+def _read_in_threads(
+    readers: list[apsw.Connection],
+    space: Space,
+    row_ids: Ids,
+    ids: Ids,
+    out: NDArray[np.float32],
+    parts: list[slice],
+    check: Callable[[slice], None],
+    poll: Callable[[], None],
+) -> None:
+    """Each part by one of the readers, and checked by the thread that read it."""
+    idle: SimpleQueue[apsw.Connection] = SimpleQueue()
+    for reader in readers:
+        idle.put(reader)
+
+    def read(part: slice) -> None:
+        reader = idle.get()
+        try:
+            _read_blobs(reader, space, row_ids[part], ids[part], out[part])
+        finally:
+            idle.put(reader)
+        check(part)
+
+    in_threads(read, parts, out.size, poll)
 
 
 def _read_blobs(
