@@ -35,7 +35,8 @@ class ClusterResult:
 
     counts: total and sampled items, clusters, noise, noise_share (of a run with levels: of the first),
     and what its method adds; where spanning trees came from neighbour graphs: approximated (how many),
-    graph_k, and graph_recall and graph_agreement, the least of all (see Approximation). graph_run: whose stored neighbours were read, None when they were computed.
+    graph_k and graph_probes of the largest, graph_recall and graph_agreement, the least of all (see
+    Approximation). graph_run: whose stored neighbours were read, None when they were computed.
     """
 
     space: str
@@ -187,9 +188,11 @@ def _counts(found: FoundClusters) -> dict[str, int | float]:
 def _quality(approximations: Sequence[Approximation]) -> dict[str, int | float]:
     if not approximations:
         return {}
+    largest = max(approximations, key=lambda a: a.n)
     return {
         "approximated": len(approximations),
-        "graph_k": max(approximations, key=lambda a: a.n).k,
+        "graph_k": largest.k,
+        "graph_probes": largest.probes,
         "graph_recall": round(min(a.recall for a in approximations), 4),
         "graph_agreement": round(min(a.agreement for a in approximations), 4),
     }

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from nearsql.pipeline.cluster import cluster_spaces, forecast
 from nearsql.pipeline.cluster import run as module
 from nearsql.pipeline.cluster.results import FoundClusters
 from nearsql.pipeline.console import UserError
+from nearsql.pipeline.neighbors import neighbors
 from nearsql.pipeline.replay import replay
 from nearsql.udfs import dbapi
 
@@ -235,7 +237,55 @@ def test_long_work_is_forecast(
 ) -> None:
     add_space("s", blobs())
     cluster_spaces(db, ["s"], quiet=False)
-    assert "of memory" not in capsys.readouterr().err  # not worth a word
+    assert capsys.readouterr().err == "s: 60 items\n"  # its time is not worth a word
     monkeypatch.setattr(forecast, "_SECONDS_WORTH_SAYING", 0.0)
     cluster_spaces(db, ["s"], quiet=False)
-    assert "s: 60 items, about 0 seconds and 67.2 MB of memory" in capsys.readouterr().err
+    assert "s: 60 items, about 0 seconds and 67.4 MB of memory" in capsys.readouterr().err
+    cluster_spaces(db, ["s"], downsample=3, quiet=False)
+    assert "s: 20 of 60 items, about 0 seconds and 67.2 MB" in capsys.readouterr().err
+
+
+def test_the_forecast_knows_of_stored_neighbours_and_of_graphs(
+    db: dbapi.Connection, add_space: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_space("s", blobs())
+    asked: list[bool] = []
+    work = forecast.work
+
+    def noted(n: int, parameters: dict[str, Any], has_neighbors: bool) -> forecast.Work:
+        asked.append(has_neighbors)
+        return work(n, parameters, has_neighbors)
+
+    monkeypatch.setattr(forecast, "work", noted)
+    cluster_spaces(db, ["s"], quiet=False)
+    neighbors(db, ["s"], k=6)
+    (read,) = cluster_spaces(db, ["s"], quiet=False)
+    cluster_spaces(db, ["s"], min_samples=7, quiet=False)
+    cluster_spaces(db, ["s"], downsample=2, quiet=False)
+    assert asked == [False, True, False, False]
+    assert read.graph_run is not None
+    exact, graph = ({"method": "hdbscan", "neighbors": way} for way in ("exact", "graph"))
+    assert work(1000, exact, True).products < work(1000, exact, False).products
+    # A graph is worth its while for many items only.
+    assert work(5_000, graph, False).products > work(5_000, exact, False).products
+    assert work(300_000, graph, False).products < work(300_000, exact, False).products / 50
+
+
+def test_what_is_approximated_is_recorded_and_said(
+    db: dbapi.Connection, add_space: Fill, database: Path
+) -> None:
+    add_space("s", blobs(600))
+    command = ["cluster", str(database), "s", "--neighbors", "graph", "--min-cluster-size", "12"]
+    outcome = CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert outcome.exit_code == 0
+    run, parameters, counts = db.execute(
+        "select id, parameters_json, counts_json from runs"
+    ).fetchone()
+    counted = json.loads(counts)
+    assert json.loads(parameters)["neighbors"] == "graph"
+    assert counted["approximated"] == 1
+    assert 1 <= counted["graph_probes"]
+    assert 0.9 <= counted["graph_recall"] <= 1
+    assert 0.9 <= counted["graph_agreement"] <= 1
+    assert f"a graph of {counted['graph_k']} neighbours, " in outcome.output
+    assert replay(db, run).is_same
