@@ -83,7 +83,7 @@ def add_cluster(
     db.executemany(
         "insert into memberships (run_id, level, item_id, cluster_id, probability)"
         " values (?, ?, ?, ?, ?)",
-        [(run_id, level, item, cluster, 1 - n / 1000) for n, item in enumerate(members)],
+        [(run_id, level, item, cluster, max(0.0, 1 - n / 1000)) for n, item in enumerate(members)],
     )
     return cluster
 

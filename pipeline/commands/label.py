@@ -58,7 +58,7 @@ _CHARACTERS_A_TOKEN = 4
 @click.option(
     "--read",
     type=click.IntRange(min=1),
-    default=1000,
+    default=300,
     show_default=True,
     help="Members of a cluster that keywords are found in, at most; drawn at random.",
 )

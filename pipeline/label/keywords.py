@@ -33,23 +33,24 @@ Keyword = tuple[str, float, float]
 
 @dataclass(frozen=True, slots=True)
 class LevelKeywords:
-    """The keywords of each cluster of a level, the heaviest first, and of each item the words it has.
+    """The keywords of each cluster of a level, the heaviest first, and what is needed to compare by them.
 
-    items: ascending ids; words_of_item: a sparse matrix (items, vocabulary) of 0 and 1; weights: one
-    (clusters, vocabulary), its rows of length 1 or 0.
+    items: ascending ids. has: sparse (items, n), 1 where an item has the n-th of all keywords. weight:
+    sparse (clusters, n). directions: sparse (clusters, words), rows of length 1 or 0: the weights of all
+    words that several items of a cluster have.
     """
 
     keywords: list[list[Keyword]]
-    vocabulary: dict[str, int]
     items: npt.NDArray[np.int64]
-    words_of_item: Any
-    weights: Any
+    has: Any
+    weight: Any
+    directions: Any
 
     def nearest(self, place: int, others: Sequence[int], n: int) -> list[int]:
         """The n of the other clusters whose words are most like those of the cluster at this place."""
         if not others:
             return []
-        alike = (self.weights[list(others)] @ self.weights[place].T).toarray().ravel()
+        alike = (self.directions[list(others)] @ self.directions[place].T).toarray().ravel()
         return [others[i] for i in np.argsort(-alike, kind="stable")[:n]]
 
     def scores(self, item_ids: Sequence[int], clusters: Sequence[int]) -> npt.NDArray[np.float64]:
@@ -57,12 +58,8 @@ class LevelKeywords:
 
         item_ids: (m,) of those read or held out. clusters: (n,) places in the level. Gives (m, n).
         """
-        weights = np.zeros((len(self.vocabulary), len(clusters)))
-        for column, place in enumerate(clusters):
-            for word, weight, _ in self.keywords[place]:
-                weights[self.vocabulary[word], column] = weight
         rows = np.searchsorted(self.items, np.asarray(item_ids, np.int64))
-        return np.asarray(self.words_of_item[rows] @ weights)
+        return np.asarray((self.has[rows] @ self.weight[list(clusters)].T).toarray())
 
 
 def level_keywords(
@@ -76,32 +73,46 @@ def level_keywords(
     from scipy import sparse
 
     words_of = _Words()
-    vocabulary: dict[str, int] = {}
-    items, starts, indices = array("q"), array("q", [0]), array("q")
+    number_of: dict[str, int] = {}
+    items, starts, numbers = array("q"), array("q", [0]), array("i")
     for content in contents:
         items.append(content.item_id)
-        indices.extend(vocabulary.setdefault(w, len(vocabulary)) for w in words_of(content))
-        starts.append(len(indices))
-    places = np.array(items, np.int64)
-    words_of_item = sparse.csr_matrix(
-        (np.ones(len(indices)), np.array(indices), np.array(starts)),
-        shape=(len(places), len(vocabulary)),
+        numbers.extend(number_of.setdefault(word, len(number_of)) for word in words_of(content))
+        starts.append(len(numbers))
+    ids, words = np.array(items, np.int64), np.array(list(number_of), object)
+    has_word = sparse.csr_matrix(
+        (np.ones(len(numbers), np.float32), np.array(numbers, np.int32), np.array(starts)),
+        shape=(len(ids), len(words)),
     )
     counts = sparse.vstack(
-        [sparse.csr_matrix(words_of_item[np.searchsorted(places, ids)].sum(axis=0)) for ids in read]
+        [sparse.csr_matrix(has_word[np.searchsorted(ids, of_one)].sum(axis=0)) for of_one in read]
     ).tocsr()
     weights = class_tfidf(counts)
-    words = np.array(list(vocabulary), object)
     keywords = []
-    for place, ids in enumerate(read):
+    for place, of_one in enumerate(read):
         row = slice(counts.indptr[place], counts.indptr[place + 1])
         keywords.append(
-            _heaviest(words[counts.indices[row]], weights.data[row], counts.data[row], len(ids))
+            _heaviest(words[counts.indices[row]], weights.data[row], counts.data[row], len(of_one))
         )
-    lengths = np.sqrt(np.asarray(weights.multiply(weights).sum(axis=1)).ravel())
+    columns = sorted({number_of[word] for of_cluster in keywords for word, _, _ in of_cluster})
+    place_of = {word: n for n, word in enumerate(words[columns])}
+    weight = sparse.lil_matrix((len(read), len(columns)))
+    for place, of_cluster in enumerate(keywords):
+        for word, heavy, _ in of_cluster:
+            weight[place, place_of[word]] = heavy
+    return LevelKeywords(
+        keywords, ids, has_word[:, columns], weight.tocsr(), _directions(weights, counts)
+    )
+
+
+def _directions(weights: Any, counts: Any) -> Any:
+    """The weights of words that several items have; each row divided by its length."""
+    from scipy import sparse
+
+    shared = weights.multiply(counts > 1)
+    lengths = np.sqrt(np.asarray(shared.multiply(shared).sum(axis=1)).ravel())
     units = np.divide(1.0, lengths, out=np.zeros(len(lengths)), where=lengths > 0)
-    directions = sparse.csr_matrix(sparse.diags(units) @ weights)
-    return LevelKeywords(keywords, vocabulary, places, words_of_item, directions)
+    return sparse.csr_matrix(sparse.diags(units) @ shared)
 
 
 def class_tfidf(counts: Any) -> Any:

@@ -29,7 +29,7 @@ class Reading:
     """
 
     seed: int = 42
-    read: int = 1000
+    read: int = 300
     held_out: int = 10
     characters: int = 2000
     label_names: tuple[str, ...] | None = None
