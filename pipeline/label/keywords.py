@@ -84,9 +84,13 @@ def level_keywords(
         (np.ones(len(numbers), np.float32), np.array(numbers, np.int32), np.array(starts)),
         shape=(len(ids), len(words)),
     )
-    counts = sparse.vstack(
-        [sparse.csr_matrix(has_word[np.searchsorted(ids, of_one)].sum(axis=0)) for of_one in read]
-    ).tocsr()
+    members = np.searchsorted(ids, np.concatenate(read))
+    bounds = np.concatenate([[0], np.cumsum([len(of_one) for of_one in read])])
+    member_of = sparse.csr_matrix(
+        (np.ones(len(members)), members, bounds), shape=(len(read), len(ids))
+    )
+    counts = sparse.csr_matrix(member_of @ has_word)
+    counts.sort_indices()
     weights = class_tfidf(counts)
     keywords = []
     for place, of_one in enumerate(read):

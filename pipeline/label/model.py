@@ -121,10 +121,10 @@ class LanguageModel:
         import llm
 
         asked: dict[str, Any] = {
+            **self.options,
             "prompt": question.sent_prompt(with_schema=self.takes_schema),
             "system": question.system,
             "stream": self._model.can_stream,
-            "options": self.options,
         }
         if self.takes_schema:
             asked["schema"] = dict(question.schema)
