@@ -10,6 +10,8 @@ from nearsql.pipeline.console import UserError
 from nearsql.pipeline.export.files import Source, WrittenFile, written
 from nearsql.pipeline.export.rows import Cluster, Item
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
 
 def write_json(folder: Path, source: Source, page_size: int) -> list[WrittenFile]:
     """Writes both, an object a line in each; items in pages of page_size when they are more than that."""
@@ -83,7 +85,7 @@ def cluster_json(cluster: Cluster) -> str:
 
 def _dumps(values: dict[str, Any], what: str) -> str:
     try:
-        return json.dumps(values, ensure_ascii=False, allow_nan=False)
+        return _ENCODER.encode(values)
     except ValueError:
         raise UserError(
             f"{what} has an infinite number, and JSON has none: use --format parquet or csv"

@@ -9,4 +9,4 @@ select
     m.is_assigned
 from memberships m
 left join clusters c on c.id = m.cluster_id and c.run_id = m.run_id and c.level = m.level
-where m.run_id = :run and m.level = :level and m.item_id between :first and :last
+where m.run_id = :run and m.level = :level and m.item_id in (select value from json_each(:ids))

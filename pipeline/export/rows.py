@@ -94,19 +94,14 @@ def batches(db: dbapi.Connection, chosen: Chosen, size: int = BATCH) -> Iterator
         if not rows:
             return
         batch = {row[0]: Item(*row) for row in rows}
-        first, after = rows[0][0], rows[-1][0]
-        _add_labels(db, batch, first, after)
+        after = rows[-1][0]
+        ids = json.dumps(list(batch))
+        _add_labels(db, batch, ids)
         for run in chosen.maps:
-            for item, x, y, is_placed in db.execute(
-                "select item_id, x, y, placed_by_run_id is not null from projection_points"
-                " where run_id = ? and item_id between ? and ?",
-                (run.id, first, after),
-            ):
-                if item in batch:
-                    batch[item].points[run.id] = Point(x, y, bool(is_placed))
+            _add_points(db, batch, ids, run.id)
         for run in chosen.clusterings:
             for level in run.levels:
-                _add_memberships(db, batch, run.id, level.level, first, after)
+                _add_memberships(db, batch, ids, run.id, level.level)
         yield list(batch.values())
 
 
@@ -140,29 +135,39 @@ def _which(chosen: Chosen) -> dict[str, Any]:
     return {"only_theirs": chosen.only_their_items, "runs": json.dumps(chosen.run_ids)}
 
 
-def _add_labels(db: dbapi.Connection, batch: dict[int, Item], first: int, last: int) -> None:
-    for item, name, value in db.execute(
-        "select item_id, name, value from item_labels where item_id between ? and ?"
-        " order by item_id, name",
-        (first, last),
-    ):
-        if item in batch:
-            batch[item].labels[name] = value
+def _add_labels(db: dbapi.Connection, batch: dict[int, Item], ids: str) -> None:
+    """ids: of the batch, as a JSON array; of a sample they lie far apart."""
+    rows = db.execute(
+        "select item_id, name, value from item_labels"
+        " where item_id in (select value from json_each(?)) order by item_id, name",
+        (ids,),
+    ).fetchall()
+    for item, name, value in rows:
+        batch[item].labels[name] = value
+
+
+def _add_points(db: dbapi.Connection, batch: dict[int, Item], ids: str, run: int) -> None:
+    rows = db.execute(
+        "select item_id, x, y, placed_by_run_id is not null from projection_points"
+        " where run_id = ? and item_id in (select value from json_each(?))",
+        (run, ids),
+    ).fetchall()
+    for item, x, y, is_placed in rows:
+        batch[item].points[run] = Point(x, y, bool(is_placed))
 
 
 def _add_memberships(
-    db: dbapi.Connection, batch: dict[int, Item], run: int, level: int, first: int, last: int
+    db: dbapi.Connection, batch: dict[int, Item], ids: str, run: int, level: int
 ) -> None:
-    bounds = {"run": run, "level": level, "first": first, "last": last}
-    for item, is_damaged, *values, is_assigned in db.execute(
-        read_sql(__package__, "memberships"), bounds
-    ):
+    rows = db.execute(
+        read_sql(__package__, "memberships"), {"run": run, "level": level, "ids": ids}
+    ).fetchall()
+    for item, is_damaged, *values, is_assigned in rows:
         if is_damaged:
             raise UserError(
                 f"item {item} of run {run} is in a cluster of another run or level: the file is damaged"
             )
-        if item in batch:
-            batch[item].memberships[run, level] = Membership(*(*values, bool(is_assigned)))
+        batch[item].memberships[run, level] = Membership(*(*values, bool(is_assigned)))
 
 
 def _centres(db: dbapi.Connection, run: int, drawn: int) -> dict[int, tuple[float, float]]:

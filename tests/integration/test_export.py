@@ -644,10 +644,10 @@ def test_an_export_is_one_state_of_the_file(
     other = connection.connect(painted.path)
     read = rows._add_labels
 
-    def then_write(db: Any, batch: Any, first: int, last: int) -> None:
+    def then_write(db: Any, batch: Any, ids: str) -> None:
         other.execute("update items set uri = 'moved'")
         other.commit()
-        read(db, batch, first, last)
+        read(db, batch, ids)
 
     monkeypatch.setattr(rows, "_add_labels", then_write)
     export(opened, tmp_path / "out")
