@@ -48,7 +48,7 @@ def hdbscan(
     (more than min_samples) are read and not searched; the clusters are the same.
 
     neighbors: 'exact' compares all pairs of items. 'graph' compares each with those in the lists nearest
-    to it, enough to find about 97% of its nearest neighbours, which takes far less time for many items;
+    to it, enough to find about 95% of its nearest neighbours, which takes far less time for many items;
     the clusters are nearly the same. 'auto' is 'exact' for up to 30,000 items and 'graph' for more.
 
     In a space of metric cosine, distances are those of the vectors divided by their norms: chords,

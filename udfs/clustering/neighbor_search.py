@@ -25,9 +25,10 @@ Places = NDArray[np.int64]
 
 # Lists are 2 sqrt(n): shorter ones are closer to a point's surroundings, and slower to multiply.
 _LISTS_PER_ROOT = 2
-# Points that k-means is given for each list, and its steps.
-_POINTS_PER_LIST = 40
-_STEPS = 10
+_FEWEST_PER_LIST = 40
+# Points that k-means is given for each list, and its steps: more of either take longer than they save.
+_POINTS_PER_LIST = 25
+_STEPS = 6
 # A point is compared with so many lists at most, and at least.
 _MOST_PROBES = 64
 _FEWEST_PROBES = 4
@@ -56,7 +57,7 @@ class Lists:
 def divided(points: FilteredPoints, seed: int, poll: Callable[[], None]) -> Lists:
     """The points in about 2 sqrt(n) lists. The same points and seed give the same lists."""
     n, d = points.rows.shape
-    count = max(1, min(round(_LISTS_PER_ROOT * n**0.5), n // _POINTS_PER_LIST))
+    count = max(1, min(round(_LISTS_PER_ROOT * n**0.5), n // _FEWEST_PER_LIST))
     probes = min(count, _MOST_PROBES)
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(n, min(n, _POINTS_PER_LIST * count), replace=False))

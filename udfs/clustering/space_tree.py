@@ -29,7 +29,7 @@ from nearsql.udfs.space_points import euclidean, part
 
 # The share of true neighbours that the graph should have. More of them hardly change the clusters: core
 # distances are a little too large, and edges that lists miss are looked for.
-_RECALL = 0.97
+_RECALL = 0.95
 # Points that are clustered in both ways to see how far these agree.
 _COMPARED = 10_000
 # Seeds of the lists, of the sample that chooses how much is searched, of the one that measures it, and of

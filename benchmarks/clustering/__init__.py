@@ -1,0 +1,1 @@
+"""HDBSCAN: against the hdbscan library, at scale, and from a graph against all pairs."""
