@@ -83,8 +83,9 @@ def exact_graph_blocks(
 ) -> Iterator[tuple[Ids, Ids, Distances]]:
     """The k nearest other items of every item, in blocks: (items (m,), neighbours (m, k'), distances).
 
-    Items are in the order of their ids, at most QUERY_BLOCK in a block. subset: among these item ids
-    only. first: the place of the item to begin at, for who has those before it. k' is min(k, items - 1).
+    Items are in the order of their ids, about a thousand in a block at most. subset: among these item
+    ids only. first: the place of the item to begin at, for who has those before it. k' is
+    min(k, items - 1).
 
     Between blocks no snapshot is held and no transaction is open; raises SqlFunctionError when the space
     is changed meanwhile and is not in memory, and otherwise as `exact_nearest`.
