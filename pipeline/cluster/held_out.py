@@ -3,6 +3,8 @@
 Of a run's members, or 10,000 of them, 15% are held out and the others clustered with the run's
 parameters. Those held out are then assigned by the rule of `cluster_assign`, and clustered together with
 the others. The agreement is the share that both put into the same place: the same cluster, or the noise.
+Beside it stands the same share of the items that both clusterings saw: where they differ in these already,
+assigning cannot do better.
 The choice is seeded, so that a run's agreement is the same each time.
 """
 
@@ -39,9 +41,9 @@ Ids = NDArray[np.int64]
 
 
 def held_out_agreement(db: dbapi.Connection, run_id: int) -> dict[str, int | float]:
-    """held_out and held_out_of, numbers of items, and held_out_agreement, at level 1 of a clustering run.
+    """held_out and held_out_of, numbers of items; held_out_agreement and kept_agreement, shares.
 
-    Nothing for a run of fewer than 20 members. Raises SqlFunctionError as `cluster_assign` does.
+    At level 1 of a clustering run. Nothing for a run of fewer than 20 members. Raises SqlFunctionError as `cluster_assign` does.
     """
     model, matrix = find_model(db.apsw, run_id)
     ids = model.members.ids
@@ -64,11 +66,14 @@ def held_out_agreement(db: dbapi.Connection, run_id: int) -> dict[str, int | flo
     held, kept = sample[is_held], sample[~is_held]
     smaller = _model(matrix, kept, settings, _clustered(db, settings, kept))
     assigned, _ = smaller.assign(part(matrix, held).vectors)
-    same = _matched(smaller.labels, together[~is_held], assigned) == together[is_held]
+    names = _names(smaller.labels, together[~is_held])
+    same = names[assigned] == together[is_held]
+    same_kept = names[smaller.labels] == together[~is_held]
     return {
         "held_out": len(held),
         "held_out_of": len(sample),
         "held_out_agreement": round(float(same.mean()), 4),
+        "kept_agreement": round(float(same_kept.mean()), 4),
     }
 
 
@@ -89,14 +94,14 @@ def _model(matrix: Matrix, ids: Ids, settings: dict[str, Any], rows: list[Any]) 
     )
 
 
-def _matched(labels: Ids, together: Ids, assigned: Ids) -> Ids:
-    """The assigned labels by the names of the other clustering.
+def _names(labels: Ids, together: Ids) -> Ids:
+    """What each label of one clustering is called in the other; the last, -1, is noise in both.
 
-    labels, together: of the items in both, which is noise as -1. A cluster is called what most of its
-    items are in the other; of several names the least.
+    labels, together: of the items in both. A cluster is called what most of its items are in the other; of
+    several names the least.
     """
-    names = {-1: -1}
-    for label in np.unique(labels[labels >= 0]).tolist():
+    names = np.full(labels.max() + 2, -1)
+    for label in range(labels.max() + 1):
         found, counts = np.unique(together[labels == label], return_counts=True)
-        names[label] = int(found[np.argmax(counts)])
-    return np.array([names[label] for label in assigned.tolist()], np.int64)
+        names[label] = found[np.argmax(counts)]
+    return names

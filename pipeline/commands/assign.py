@@ -49,6 +49,7 @@ def assign_and_show(db: dbapi.Connection, file: str, run: int, *, is_last: bool 
         facts["agreement"] = (
             f"{100 * counts['held_out_agreement']:.1f}% of {counts['held_out']:,} members held out"
             " were assigned to where clustering puts them"
+            f" (of those kept, {100 * counts['kept_agreement']:.1f}% stayed in place)"
         )
     sql = (
         "select c.label, sum(m.is_assigned) as assigned, count(*) as items from memberships m"

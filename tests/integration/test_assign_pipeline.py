@@ -270,10 +270,12 @@ def test_the_agreement_is_what_its_definition_says(
         db.execute("select id, cluster from cluster_assignments(?)", (smaller.run_id,)).fetchall()
     )
     same = sum(names[assigned[item]] == together[item] for item in held)
+    same_kept = sum(names[label] == together[item] for item, label in kept.items())
     assert counts == {
         "held_out": 12,
         "held_out_of": 80,
         "held_out_agreement": round(same / 12, 4),
+        "kept_agreement": round(same_kept / 68, 4),
     }
     assert counts["held_out_agreement"] > 0.7
 

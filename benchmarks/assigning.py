@@ -1,0 +1,149 @@
+"""How well and how fast new points join clusters: `python -m benchmarks.assigning [--write]`
+
+Of each data set every second point is clustered (min_cluster_size 20, min_samples 10), one thread. The
+agreement is nearsql's own measure: 15% of the members are held out, assigned to the clusters of the
+others, and compared with where clustering puts them. Beside it the share of the members kept that both
+clusterings put into the same place, and what would be right without looking: the share of the commonest
+place. Times are of one call of `cluster_assign` a point, and of
+`cluster_assignments` for all others at once; the first call, which reads the members, aside. With --write
+the table is put into docs/clustering.md.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.typing import NDArray
+from tabulate import tabulate
+
+from benchmarks.clustering.data import digits, embeddings, images
+from benchmarks.marked import write_between_marks
+from nearsql.pipeline.cluster import cluster_spaces
+from nearsql.pipeline.cluster.held_out import held_out_agreement
+from nearsql.pipeline.vectors import insert_vectors
+from nearsql.udfs import connection, dbapi
+
+SCRIPT = "python -m benchmarks.assigning"
+PAGE = Path(__file__).parents[1] / "docs" / "clustering.md"
+# What must be reached where 10,000 points are clustered.
+AGREEMENT, MILLISECONDS = 0.97, 2.0
+HEADERS = (
+    "",
+    "members",
+    "clusters",
+    "noise",
+    "held out",
+    "agreement",
+    "of those kept",
+    "commonest place",
+    "ms a point",
+    "ms a point, all at once",
+)
+_POINTS = 500
+
+Rows = NDArray[np.float32]
+
+
+def main() -> None:
+    """Measures each data set, prints the table, and writes it if asked."""
+    parser = argparse.ArgumentParser(prog=SCRIPT, description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--n", type=int, default=20_000, help="points, of which half are clustered")
+    parser.add_argument(
+        "--assets",
+        type=Path,
+        default=os.environ.get("NEARSQL_ASSETS"),
+        help="the folder with fashion-mnist/ (default: what NEARSQL_ASSETS names)",
+    )
+    parser.add_argument("--write", action="store_true", help="put the table into the page")
+    arguments = parser.parse_args()
+    rows = [measured(name, points) for name, points in data_sets(arguments.n, arguments.assets)]
+    print(tabulate(rows, HEADERS, disable_numparse=True))
+    if arguments.write:
+        table = tabulate(rows, HEADERS, tablefmt="github", disable_numparse=True)
+        write_between_marks(PAGE, SCRIPT, table)
+
+
+def data_sets(n: int, assets: Path | None) -> Iterator[tuple[str, Rows]]:
+    """Digits, made points, and Fashion-MNIST's images where there are assets."""
+    yield "digits, 64 dimensions", digits()
+    for d in (384, 768):
+        yield f"made points, {d} dimensions", embeddings(n, d)
+    if assets is not None:
+        yield "Fashion-MNIST, 784 dimensions", images(assets, n)
+
+
+def measured(name: str, rows: Rows) -> list[str]:
+    """A row of the table."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(connection.create(Path(folder) / "points.db")) as db,
+    ):
+        fill(db, rows)
+        (result,) = cluster_spaces(db, min_cluster_size=20, min_samples=10, downsample=2)
+        assert result.run_id is not None
+        counts = held_out_agreement(db, result.run_id)
+        (commonest,) = db.execute(
+            "select max(n) from (select count(*) as n from memberships where run_id = ?"
+            " group by cluster_id)",
+            (result.run_id,),
+        ).fetchone()
+        one, all_ = seconds_a_point(db, result.run_id)
+    return [
+        name,
+        f"{result.counts['sampled']:,}",
+        str(result.counts["clusters"]),
+        f"{100 * result.counts['noise_share']:.0f}%",
+        f"{counts['held_out']:,}",
+        f"{100 * counts['held_out_agreement']:.1f}%",
+        f"{100 * counts['kept_agreement']:.1f}%",
+        f"{100 * commonest / result.counts['sampled']:.0f}%",
+        f"{1000 * one:.2f}",
+        f"{1000 * all_:.2f}",
+    ]
+
+
+def fill(db: dbapi.Connection, rows: Rows) -> None:
+    """An item for each row, and a space of their vectors."""
+    db.executemany(
+        "insert into items (id, kind, collection, sha256, content, sequence_number)"
+        " values (?, 'text', 'points', ?, '', ?)",
+        ((n + 1, f"{n:064x}", n) for n in range(len(rows))),
+    )
+    space = db.execute(
+        "insert into spaces (name, kind, dimensions, metric) values ('points', 'embedding', ?, 'l2')",
+        (rows.shape[1],),
+    ).lastrowid
+    assert space is not None
+    vectors = (row.tobytes() for row in rows.astype("<f4"))
+    insert_vectors(db, space, None, list(enumerate(vectors, start=1)))
+    db.commit()
+
+
+def seconds_a_point(db: dbapi.Connection, run: int) -> tuple[float, float]:
+    """Of a call for each point, by the median; and of one call for all that are no members."""
+    others = db.execute(
+        "select vector from vectors where item_id not in"
+        " (select item_id from memberships where run_id = ?) limit ?",
+        (run, _POINTS + 1),
+    ).fetchall()
+    times = []
+    for (vector,) in others:
+        start = time.perf_counter()
+        db.execute("select cluster_assign(?, ?)", (run, vector)).fetchone()
+        times.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    n = len(db.execute("select id from cluster_assignments(?)", (run,)).fetchall())
+    return float(np.median(times[1:])), (time.perf_counter() - start) / n
+
+
+if __name__ == "__main__":
+    main()
