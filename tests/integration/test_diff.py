@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +17,56 @@ from nearsql.pipeline.cli import cli
 from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.pipeline.diff import diff_runs
 from nearsql.pipeline.runs import immediate, run
-from nearsql.udfs import dbapi
+from nearsql.udfs import connection, dbapi
 
-Fill = Callable[..., int]
 COLUMNS = (
     *("change", "cluster_a", "name_a", "cluster_b", "name_b", "size_a", "size_b"),
     *("compared_a", "compared_b", "overlap", "jaccard"),
 )
 
 
-@pytest.fixture
-def clustered(db: dbapi.Connection, add_space: Fill, database: Path) -> Path:
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run 1: groups, two of them joined. 2: those apart, with more noise. 3: each second item only."""
+    path = tmp_path_factory.mktemp("diff") / "once.db"
+    db = connection.create(path)
     random = np.random.default_rng(5)
     centres = np.array([[0, 0], [60, 0], [0, 60], [8, 60]])
     groups = [c + random.normal(size=(40, 2)) for c in centres]
-    add_space("s", np.concatenate([*groups, random.uniform(-10, 70, (20, 2))]))
+    vectors = np.concatenate([*groups, random.uniform(-10, 70, (20, 2))]).astype("<f4")
+    with immediate(db):
+        db.execute(
+            "insert into spaces (name, kind, dimensions, metric) values ('s', 'embedding', 2, 'l2')"
+        )
+        for item, vector in enumerate(vectors, 1):
+            db.execute(
+                "insert into items (id, kind, collection, sha256, content, sequence_number)"
+                " values (?, 'text', 'tests', ?, ?, ?)",
+                (item, f"{item:064x}", f"text {item}", item - 1),
+            )
+            db.execute(
+                "insert into vectors (space_id, item_id, vector) values (1, ?, ?)",
+                (item, vector.tobytes()),
+            )
     cluster_spaces(db, ["s"], min_cluster_size=41, min_samples=5, selection="eom")
     cluster_spaces(db, ["s"], min_cluster_size=20, min_samples=3, selection="leaf")
     cluster_spaces(db, ["s"], min_cluster_size=10, min_samples=3, downsample=2)
-    return database
+    db.close()
+    return path
+
+
+@pytest.fixture
+def clustered(once: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copy(once, tmp_path / "clustered.db"))
+
+
+@pytest.fixture
+def db(clustered: Path) -> Iterator[dbapi.Connection]:
+    """An open connection to that copy."""
+    opened = connection.connect(clustered)
+    yield opened
+    opened.close()
 
 
 def diff(*words: object) -> Result:
@@ -171,9 +202,11 @@ def test_a_run_that_did_not_finish_is_refused(clustered: Path, db: dbapi.Connect
     )
 
 
-def test_a_file_without_clusterings(database: Path, db: dbapi.Connection) -> None:
+def test_a_file_without_clusterings(database: Path) -> None:
+    db = connection.connect(database)
     with run(db, "ingest", parameters={}):
         pass
+    db.close()
     assert str(diff(database, 1, 1).exception) == (
         "run 1 is of kind 'ingest': only runs of kind 'cluster' can be compared"
     )

@@ -3,10 +3,12 @@
 import csv
 import json
 import math
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,10 @@ from nearsql.udfs import connection, dbapi
 LEVELS = "select item_id, level, cluster, cluster_name, probability, outlier_score, is_assigned"
 
 
-@pytest.fixture
-def painted(tmp_path: Path) -> Gallery:
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     """The gallery, with what it has none of: a second level, an assigned item, odd texts and metadata."""
-    made = build(tmp_path / "gallery.db")
+    made = build(tmp_path_factory.mktemp("export") / "gallery.db")
     db = connection.connect(made.path)
     with immediate(db):
         for label in range(2):
@@ -58,6 +60,12 @@ def painted(tmp_path: Path) -> Gallery:
         db.execute("insert into item_labels values (91, 'tone, \"of\" voice', 'a\nb', 'tests')")
     db.close()
     return made
+
+
+@pytest.fixture
+def painted(once: Gallery, tmp_path: Path) -> Gallery:
+    """A copy of it, to be changed."""
+    return replace(once, path=Path(shutil.copy(once.path, tmp_path / "gallery.db")))
 
 
 @pytest.fixture
