@@ -65,7 +65,10 @@ def main() -> None:
         parser.error("name the folder with text/ by --assets or NEARSQL_ASSETS")
     texts, intents = questions(Path(arguments.assets) / "text")
     rows = embedded(texts, arguments.vectors)
-    table = list(measured(rows, intents))
+    table = []
+    for line in measured(rows, intents):
+        table.append(line)
+        print("; ".join(line), flush=True)
     print(tabulate(table, HEADERS, disable_numparse=True))
     if arguments.write:
         text = tabulate(
