@@ -115,12 +115,15 @@ def assigned(path: Path) -> list[str]:
 
 
 def kill(path: Path, times: int) -> str:
-    """Kills calls at moments drawn from all of a call's duration; in words, when that was."""
+    """Kills calls at moments drawn from the later half of a call's duration; in words, when that was.
+
+    The earlier half is Python's start.
+    """
     command = [*_CLUSTER, str(path), *_SETTINGS, "--downsample", "100"]
     whole, _ = _timed(command)
     rng = np.random.default_rng(0)
     finished = []
-    for delay in rng.uniform(0, whole, times).tolist():
+    for delay in rng.uniform(0.5 * whole, whole, times).tolist():
         before = _last_run(path)
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         time.sleep(delay)

@@ -254,7 +254,6 @@ def _way(method: str, loss_run: int | None, sweep: bool, levels: int | None) -> 
 
 def _refuse_others(context: click.Context, way: Way, allowed: frozenset[str]) -> None:
     """Raises UserError for an option that was given and that this way to cluster does not take."""
-    flags = {p.name: p.opts[0] for p in context.command.params}
     takers = {option: [WAYS[name].flag] for name, shown in _SHOWN.items() for option in shown}
     for other in WAYS.values():
         for option in other.options:
@@ -262,9 +261,18 @@ def _refuse_others(context: click.Context, way: Way, allowed: frozenset[str]) ->
     for option in takers.keys() - allowed:
         if context.get_parameter_source(option) == ParameterSource.COMMANDLINE:
             if len(takers[option]) == 1:
-                raise UserError(f"{flags[option]} belongs to {takers[option][0]}")
-            takes = ", ".join(sorted(flags[name] for name in allowed))
-            raise UserError(f"{flags[option]} does not go with {way.flag}, which takes {takes}")
+                raise UserError(f"{_flag(context, option)} belongs to {takers[option][0]}")
+            takes = ", ".join(sorted(_flag(context, name) for name in allowed))
+            raise UserError(
+                f"{_flag(context, option)} does not go with {way.flag}, which takes {takes}"
+            )
+
+
+def _flag(context: click.Context, option: str) -> str:
+    """How an option reads on the command line; of several that set the same, the one that was given."""
+    of_option = [p for p in context.command.params if p.name == option]
+    given = [p for p in of_option if getattr(p, "flag_value", None) == context.params.get(option)]
+    return (given or of_option)[0].opts[0]
 
 
 def _show(file: str, result: Any, chosen: dict[str, Any], *, is_last: bool) -> None:

@@ -289,3 +289,38 @@ def test_what_is_approximated_is_recorded_and_said(
     assert 0.9 <= counted["graph_agreement"] <= 1
     assert f"a graph of {counted['graph_k']} neighbours, " in outcome.output
     assert replay(db, run).is_same
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "--levels 3 --epsilon 0.5",
+            "--epsilon does not go with --levels, which takes --downsample",
+        ),
+        ("--levels 3 --sweep", "--sweep and --levels exclude each other"),
+        ("--method topics --levels 2", "--levels and --method topics exclude each other"),
+        ("--loss-distance 1 --sweep", "--loss-distance and --sweep exclude each other"),
+        ("--seed-rules", "--seed-rules belongs to --levels"),
+        ("--seed 1", "--seed belongs to --method topics"),
+        ("--sizes 5,10", "--sizes belongs to --sweep"),
+        ("--json", "--json belongs to --sweep"),
+        ("--sweep", "--sweep is of one space: name it"),
+        ("--method topics --assign", "--assign does not go with --method topics"),
+    ],
+)
+def test_each_way_takes_its_own_options(
+    db: dbapi.Connection, add_space: Fill, database: Path, words: str, message: str
+) -> None:
+    add_space("s", blobs())
+    add_space("t", blobs())
+    with pytest.raises(UserError, match=message):
+        CliRunner().invoke(cli, ["cluster", str(database), *words.split()], catch_exceptions=False)
+    assert db.execute("select count(*) from runs").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("sizes", ["5,x", "1,5", "", "5;6"])
+def test_sizes_are_whole_numbers_from_two_on(database: Path, sizes: str) -> None:
+    outcome = CliRunner().invoke(cli, ["cluster", str(database), "s", "--sweep", "--sizes", sizes])
+    assert outcome.exit_code == 2
+    assert "is not a list of whole numbers from 2 on, such as 5,10,20" in outcome.output
