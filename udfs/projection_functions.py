@@ -76,7 +76,7 @@ def point_rows(ids: NDArray[np.int64], coordinates: Coordinates) -> Iterator[Row
 
 
 @sql_function(
-    example="select vec_length(project_place((select max(id) from runs where kind = 'project'),\n"
+    example="select vector_dimensions(project_place((select max(id) from runs where kind = 'project'),\n"
     "    vector_of('digits/pixels', 1))) as components",
 )
 def project_place(db: apsw.Connection, run: int, vector: bytes | str | None) -> bytes | None:
@@ -84,8 +84,9 @@ def project_place(db: apsw.Connection, run: int, vector: bytes | str | None) -> 
 
     The vector is a BLOB or a JSON array. On a map by PCA its place is computed from the run's axes,
     exactly as those of the run's items. On one by UMAP or t-SNE it is the geometric median of its
-    nearest items' places, weighted as the method weighs neighbours; a vector that equals an item's takes its place. For
-    these, the run's items must still have the vectors that were mapped; others may have come since.
+    nearest items' places, weighted as the method weighs neighbours; a vector that equals an item's takes
+    its place. For these, the run's items must still have the vectors that were mapped; others may have
+    come since.
     """
     if vector is None:
         return None
