@@ -108,7 +108,9 @@ def _from_graph(points: Matrix, min_samples: int, poll: Poll) -> _Found:
     lists = divided(rows, _LISTS_SEED, poll)
     probes = probes_for(lists, true_neighbors(points, k, _CHOICE_SEED, poll), _RECALL)
     graph = listed_neighbors(points, rows, lists, k, probes, poll)
-    return _Found(graph_tree(rows, graph, rank, lists, probes, poll), graph, probes)
+    # Half of the lists are enough for edges: the nearest of all that lead out is wanted, not most of many.
+    made = graph_tree(rows, graph, rank, lists, (probes + 1) // 2, poll)
+    return _Found(made, graph, probes)
 
 
 def _agreement(points: Matrix, min_samples: int, min_cluster_size: int, poll: Poll) -> float:
