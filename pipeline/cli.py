@@ -45,7 +45,7 @@ COMMANDS = {
     "project": ("nearsql.pipeline.commands.project", "Lay a space out as a map."),
     "export": (
         "nearsql.pipeline.commands.export",
-        "Write items, maps and clusters to files for viewers and tables.",
+        "Write items, maps and clusters to files.",
     ),
     "sql": (
         "nearsql.pipeline.commands.sql",
