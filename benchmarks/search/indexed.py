@@ -21,6 +21,7 @@ from benchmarks.search.measure import Call, Figure, in_turns, seconds, threads, 
 from benchmarks.search.results import Result, case
 from benchmarks.search.setup import Setup
 from nearsql.udfs import connection, dbapi
+from nearsql.udfs.table_functions import TableFunctionModule
 
 K = 10
 RECALL = 0.99
@@ -47,6 +48,11 @@ def faiss_name(engine: str) -> str:
     return f"bare faiss, nearsql's {engine} index"
 
 
+def function_name(engine: str) -> str:
+    """The figures of faiss with the same index, its rows handed to SQL and fetched from there."""
+    return f"{faiss_name(engine)}, as a SQL function"
+
+
 def as_built(name: str) -> str:
     """The figure with the effort that the build chose, rather than one of the curve."""
     return f"{name}, as built"
@@ -57,7 +63,7 @@ class Engine:
     """A way to search an index: what to set for an effort, and the call for one query then."""
 
     name: str
-    kind: str  # hnsw or ivf: which efforts it knows
+    kind: str  # hnsw or ivf: which efforts it knows; another: only that of its build
     search: Callable[[int], Search]
     built: int | None  # the effort that its build chose
     also: dict[str, float]  # of the index: bytes, build
@@ -135,7 +141,34 @@ def _own(db: dbapi.Connection, data: Case, engine: str, command_s: float) -> lis
     return [
         Engine(nearsql_name(engine), engine, search, index.effort, also),
         Engine(faiss_name(engine), engine, lambda e: bare.search(e, K), index.effort, {}),
+        Engine(
+            function_name(engine),
+            "function",
+            lambda e: _through_sql(db, f"bare_{engine}", bare.search(e, K)),
+            index.effort,
+            {},
+        ),
     ]
+
+
+def _through_sql(db: dbapi.Connection, name: str, search: Search) -> Search:
+    """The search as a SQL function that does nothing else: what SQL costs any function in Python."""
+
+    def rows(query: bytes) -> Iterator[tuple[int]]:
+        vector = np.frombuffer(query, np.float32)[None, :]
+        yield from zip(search(vector).tolist(), strict=True)
+
+    module: Any = TableFunctionModule(("id",), ("query",), rows, K)
+    db.apsw.create_module(
+        name, module, use_bestindex_object=True, eponymous_only=True, read_only=True
+    )
+    sql = f"select id from {name}(?)"
+
+    def nearest(query: Vectors) -> NDArray[np.int64]:
+        found = db.execute(sql, (query.tobytes(),)).fetchall()
+        return np.array([row[0] for row in found], np.int64)
+
+    return nearest
 
 
 def _hnswlib(data: Case, n_threads: int) -> Engine | None:
