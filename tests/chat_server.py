@@ -123,6 +123,11 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing."""
 
+    def end_headers(self) -> None:
+        # Clients would keep the connection until they are collected, at whatever time that is.
+        self.send_header("connection", "close")
+        super().end_headers()
+
     @property
     def state(self) -> ChatServer:
         return self.server.state  # type: ignore[attr-defined, no-any-return]

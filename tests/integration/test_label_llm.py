@@ -534,12 +534,21 @@ def test_a_local_model_without_a_server(db: dbapi.Connection, topics: Topics) ->
     assert replay(db, result.run_id).is_same
 
 
+# Whoever starts the tests in the background may have them ignore Ctrl-C, and so their children.
+COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from nearsql.pipeline.cli import main
+main()
+"""
+
+
 def start(database: Path, topics: Topics, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
             sys.executable,
             "-c",
-            "from nearsql.pipeline.cli import main; main()",
+            COMMAND,
             *("label", str(database), str(topics.run_id)),
             *("--method", "llm", "--model", "tiny", "--backoff", "0.01", *options),
         ],
