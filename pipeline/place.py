@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from nearsql.pipeline.console import UserError, progress
 from nearsql.pipeline.project import PACKAGES
-from nearsql.pipeline.replay import CannotReplay, RecordedRun
-from nearsql.pipeline.run_spaces import refuse_if_changed
+from nearsql.pipeline.replay import RecordedRun
+from nearsql.pipeline.run_spaces import refuse_if_changed, run_read_by
 from nearsql.pipeline.runs import hash_rows, immediate, run, run_input, space_input
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
@@ -95,13 +95,9 @@ def place(
 
 def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
     """The SHA-256 of the places that a run gave, computed anew for the same items."""
-    row = db.execute(
-        "select input_run_id from run_inputs where run_id = ? and kind = 'run'", (recorded.id,)
-    ).fetchone()
-    if row is None or row[0] is None:
-        raise CannotReplay(f"the map that run {recorded.id} added to is deleted")
+    read = run_read_by(db, recorded, f"the map that run {recorded.id} added to is deleted")
     items = [item for item, _, _ in _written(db, recorded.id)]
-    return hash_rows((item, x, y) for item, x, y, _ in _compute(db, row[0], items))
+    return hash_rows((item, x, y) for item, x, y, _ in _compute(db, read, items))
 
 
 def _compute(db: dbapi.Connection, map_run: int, items: list[int]) -> list[Row]:

@@ -35,6 +35,16 @@ def space_read_by(db: dbapi.Connection, recorded: RecordedRun) -> str:
     return str(row[0])
 
 
+def run_read_by(db: dbapi.Connection, recorded: RecordedRun, deleted: str) -> int:
+    """The run that a run read. deleted: the sentence, when it is no more."""
+    row = db.execute(
+        "select input_run_id from run_inputs where run_id = ? and kind = 'run'", (recorded.id,)
+    ).fetchone()
+    if row is None or row[0] is None:
+        raise CannotReplay(deleted)
+    return int(row[0])
+
+
 def add_runs_read(current: Run, run_ids: Iterable[int], kind: str) -> None:
     """Records other runs, of one kind, that this one turned out to read.
 

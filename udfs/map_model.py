@@ -1,6 +1,5 @@
 """What places vectors on the map of a finished run, read from the database."""
 
-import json
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.map_places import MemberPlaces
 from nearsql.udfs.projection import FEWEST_POINTS, Axes, Coordinates, Settings
-from nearsql.udfs.run_members import members_of_run
+from nearsql.udfs.run_members import finished_run, members_of_run
 from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.space_points import normalized
 from nearsql.udfs.spaces import Space, find_space
@@ -76,26 +75,11 @@ _lock = threading.Lock()
 
 def map_run(db: apsw.Connection, run: int) -> MapRun:
     """The run that made a map; raises SqlFunctionError for any other."""
-    row = db.execute(read_sql(__package__, "map_run"), {"run": run}).fetchone()
-    if row is None:
-        runs = [str(r) for (r,) in db.execute(_RUNS)]
-        there_are = f"the newest are {', '.join(runs)}" if runs else "run `nearsql project` first"
-        raise SqlFunctionError(f"there is no run {run}: maps have numbers, {there_are}")
-    kind, status, parameters, started_at, sha256, space = cast(Any, row)
-    if kind != "project":
-        raise SqlFunctionError(f"run {run} is of kind '{kind}', not 'project'")
-    if status != "finished":
-        raise SqlFunctionError(f"run {run} is {status}, and has no map")
+    asked, space, fingerprint = finished_run(db, run, "project", called="maps", lacks="no map")
     if space is None:
         raise SqlFunctionError(f"the space that run {run} mapped is deleted")
-    asked = json.loads(parameters)
     known = {name: asked[name] for name in Settings.__dataclass_fields__ if name in asked}
-    return MapRun(run, find_space(db, space), Settings(**known), (started_at, sha256))
-
-
-_RUNS = (
-    "select id from runs where kind = 'project' and status = 'finished' order by id desc limit 10"
-)
+    return MapRun(run, find_space(db, space), Settings(**known), fingerprint)
 
 
 def made_space(db: apsw.Connection, run: MapRun) -> tuple[int, str]:

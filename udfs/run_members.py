@@ -1,5 +1,6 @@
-"""The items that a finished run computed with, if their vectors are still those it read."""
+"""A finished run that others build on: its record, and its items, if their vectors are still those it read."""
 
+import json
 from typing import Any, cast
 
 import apsw
@@ -10,6 +11,32 @@ from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.space_points import part
 from nearsql.udfs.spaces import Space
+from nearsql.udfs.sql_files import read_sql
+
+
+def finished_run(
+    db: apsw.Connection, run: int, kind: str, *, called: str, lacks: str
+) -> tuple[dict[str, Any], str | None, Any]:
+    """The parameters of a run of that kind, the space it read (None: deleted, or it read none), and what
+    tells it from a later run of its number.
+
+    called and lacks: what such runs are, and what an unfinished one does not have, for the sentence. Raises
+    SqlFunctionError when there is no such run, or it is of another kind, or not finished.
+    """
+    row = db.execute(read_sql(__package__, "run_and_space"), {"run": run}).fetchone()
+    if row is None:
+        runs = [str(newest) for (newest,) in db.execute(_NEWEST, (kind,))]
+        there_are = f"the newest are {', '.join(runs)}" if runs else f"run `nearsql {kind}` first"
+        raise SqlFunctionError(f"there is no run {run}: {called} have numbers, {there_are}")
+    its_kind, status, parameters, started_at, sha256, space = cast(Any, row)
+    if its_kind != kind:
+        raise SqlFunctionError(f"run {run} is of kind '{its_kind}', not '{kind}'")
+    if status != "finished":
+        raise SqlFunctionError(f"run {run} is {status}, and has {lacks}")
+    return json.loads(parameters), space, (started_at, sha256)
+
+
+_NEWEST = "select id from runs where kind = ? and status = 'finished' order by id desc limit 10"
 
 
 def members_of_run(

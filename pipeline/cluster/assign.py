@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from nearsql.pipeline.cluster.held_out import held_out_agreement
 from nearsql.pipeline.cluster.run import PACKAGES
 from nearsql.pipeline.console import progress
-from nearsql.pipeline.replay import CannotReplay, RecordedRun
-from nearsql.pipeline.run_spaces import refuse_if_changed
+from nearsql.pipeline.replay import RecordedRun
+from nearsql.pipeline.run_spaces import refuse_if_changed, run_read_by
 from nearsql.pipeline.runs import hash_rows, immediate, run, run_input, space_input
 from nearsql.udfs import dbapi
 from nearsql.udfs.clustering.cluster_model import find_model
@@ -101,13 +101,9 @@ def assign(db: dbapi.Connection, clustering_run: int, *, quiet: bool = True) -> 
 
 def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
     """The SHA-256 of what a run assigned, computed anew for the same items."""
-    row = db.execute(
-        "select input_run_id from run_inputs where run_id = ? and kind = 'run'", (recorded.id,)
-    ).fetchone()
-    if row is None or row[0] is None:
-        raise CannotReplay(f"the clustering that run {recorded.id} added to is deleted")
+    read = run_read_by(db, recorded, f"the clustering that run {recorded.id} added to is deleted")
     items = sorted({item for item, _, _ in _written(db, recorded.id)})
-    return hash_rows(_places(db, row[0], items))
+    return hash_rows(_places(db, read, items))
 
 
 def _compute(db: dbapi.Connection, run_id: int, items: Sequence[int]) -> list[Assignment]:

@@ -34,6 +34,7 @@ from nearsql.pipeline.label.store import (
     write_label,
 )
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.run_spaces import run_read_by
 from nearsql.pipeline.runs import Run, immediate, run, run_input
 from nearsql.udfs import dbapi
 
@@ -164,11 +165,9 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
     """
     parameters = recorded.parameters
     reading = Reading(**{**parameters["reading"], "label_names": _tuple(parameters)})
-    (cluster_run,) = db.execute(
-        "select input_run_id from run_inputs where run_id = ? and kind = 'run'", (recorded.id,)
-    ).fetchone() or (None,)
-    if cluster_run is None:
-        raise CannotReplay(f"the clusters that run {recorded.id} named are deleted")
+    cluster_run = run_read_by(
+        db, recorded, f"the clusters that run {recorded.id} named are deleted"
+    )
     read = _read(db, cluster_run, parameters["level"], parameters["min_size"], reading, quiet=True)
     if read.parameters["contents_sha256"] != parameters["contents_sha256"]:
         raise CannotReplay(

@@ -5,7 +5,6 @@ reachability distance is least, and belongs to that member's cluster if they wou
 cluster split off from its parent. Members are never moved, and no cluster is invented.
 """
 
-import json
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
-from nearsql.udfs.run_members import members_of_run
+from nearsql.udfs.run_members import finished_run, members_of_run
 from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.neighbors import nearest
 from nearsql.udfs.space_points import euclidean, normalized
@@ -115,33 +114,17 @@ _lock = threading.Lock()
 
 def _clustering_run(db: apsw.Connection, run: int) -> tuple[str, dict[str, Any], Any]:
     """The name of the space a run read, its parameters, and what tells it from a later run of its id."""
-    row = db.execute(
-        "select r.kind, r.status, r.parameters_json, r.started_at, r.result_sha256, s.name"
-        " from runs r left join run_inputs i on i.run_id = r.id and i.kind = 'space'"
-        " left join spaces s on s.id = i.space_id where r.id = ?",
-        (run,),
-    ).fetchone()
-    if row is None:
-        runs = [str(r) for (r,) in db.execute(_RUNS)]
-        there_are = f"the newest are {', '.join(runs)}" if runs else "run `nearsql cluster` first"
-        raise SqlFunctionError(f"there is no run {run}: clustering runs have numbers, {there_are}")
-    kind, status, parameters, started_at, sha256, space = cast(Any, row)
-    if kind != "cluster":
-        raise SqlFunctionError(f"run {run} is of kind '{kind}', not 'cluster'")
-    if status != "finished":
-        raise SqlFunctionError(f"run {run} is {status}, and has no clusters to belong to")
+    parameters, space, fingerprint = finished_run(
+        db, run, "cluster", called="clustering runs", lacks="no clusters to belong to"
+    )
     if space is None:
-        if "space" not in json.loads(parameters):
+        if "space" not in parameters:
             raise SqlFunctionError(
                 f"run {run} clustered stored distances, among which a vector has no place"
             )
         raise SqlFunctionError(f"the space that run {run} clustered is deleted")
-    return str(space), json.loads(parameters), (started_at, sha256)
+    return space, parameters, fingerprint
 
-
-_RUNS = (
-    "select id from runs where kind = 'cluster' and status = 'finished' order by id desc limit 10"
-)
 
 _MEMBERS = """\
 select m.item_id, m.core_distance, coalesce(c.label, -1), c.birth_lambda
