@@ -1,19 +1,23 @@
 """What several files of tests share; their helpers lie beside this folder."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nearsql.pipeline.export import rows, tables
 from nearsql.pipeline.index import index, make
-from nearsql.udfs import dbapi
+from nearsql.udfs import connection, dbapi
 from nearsql.udfs.search import memory
 from nearsql.udfs.search.memory import Residents
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from exported import full_gallery
 from gallery import Gallery, build
 from labelled import pets
 from served import Site, site
@@ -31,6 +35,36 @@ def gallery_site(gallery: Gallery) -> Iterator[Site]:
     """The gallery in Datasette."""
     with site(gallery.path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def export_gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    """The database of exported.py. Nobody writes to it."""
+    return full_gallery(tmp_path_factory.mktemp("export") / "gallery.db")
+
+
+@pytest.fixture
+def painted(export_gallery: Gallery, tmp_path: Path) -> Gallery:
+    """A copy of it, to be changed."""
+    return replace(
+        export_gallery, path=Path(shutil.copy(export_gallery.path, tmp_path / "gallery.db"))
+    )
+
+
+@pytest.fixture
+def opened(painted: Gallery) -> Iterator[dbapi.Connection]:
+    """An open connection to that copy."""
+    db = connection.connect(painted.path)
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred items are several batches of an export."""
+    monkeypatch.setattr(rows, "BATCH", 7)
+    monkeypatch.setattr(rows.batches, "__defaults__", (7,))
+    monkeypatch.setattr(tables, "BATCH", 2)
 
 
 @pytest.fixture
