@@ -16,7 +16,7 @@ def sample_of(db: apsw.Connection, space: Space, downsample: Any, within: Any) -
     """The rows of a space's matrix, as they are stored, of the items that both arguments take.
 
     downsample: N takes those whose sequence_number % N is 0. within: None, or a SELECT or JSON array of
-    item ids. Raises SqlFunctionError for other values.
+    item ids, or the name of a selection. Raises SqlFunctionError for other values.
     """
     factor = whole_number("downsample", downsample, at_least=1)
     ids = within_argument.item_ids(db, within)

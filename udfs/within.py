@@ -1,4 +1,7 @@
-"""Which items a search is limited to: the `within` argument of the table-valued functions."""
+"""Which items a search is limited to: the `within` argument of the table-valued functions.
+
+A SELECT of item ids, a JSON array of them, or the name of a selection, whose items are stored.
+"""
 
 import contextlib
 import json
@@ -19,20 +22,54 @@ _QUESTION = re.compile(r"(select|with|values)\b", re.IGNORECASE)
 def item_ids(db: apsw.Connection, within: Any) -> NDArray[np.int64] | None:
     """The item ids that `within` names, unsorted and as often as named; None for NULL: no limit.
 
-    within: a SELECT (or WITH, VALUES) whose first column are item ids, or a JSON array of them. The
-    SELECT sees what the calling statement sees, its transaction's changes included.
+    within: a SELECT (or WITH, VALUES) whose first column are item ids, or a JSON array of them, or the
+    name of a selection. The SELECT sees what the calling statement sees, its transaction's changes
+    included.
     """
     if within is None:
         return None
     if not isinstance(within, str) or not within.strip():
         raise SqlFunctionError(
-            f"within must be a SELECT of item ids or a JSON array of them, not {shown(within)}"
+            "within must be a SELECT of item ids, a JSON array of them, or the name of a selection,"
+            f" not {shown(within)}"
         )
-    if within.lstrip().startswith("["):
+    if is_json(within):
         values = json_array("within", within)
-    else:
+    elif is_question(within):
         values = [row[0] for row in select("within", db, within)]
+    else:
+        return _selected(db, within)
     return as_ids("within", values)
+
+
+def is_question(within: str) -> bool:
+    """Whether the text is taken for SQL: it begins with SELECT, WITH or VALUES, after any comments."""
+    return _QUESTION.match(_without_leading_comments(within)) is not None
+
+
+def is_json(within: str) -> bool:
+    """Whether the text is taken for a JSON array: it begins as one."""
+    return within.lstrip().startswith("[")
+
+
+def _selected(db: apsw.Connection, name: str) -> NDArray[np.int64]:
+    """The items of a selection, by id. Raises SqlFunctionError, naming the selections there are."""
+    row = db.execute("select id from selections where name = ?", (name,)).fetchone()
+    if row is None:
+        names = [str(n) for (n,) in db.execute("select name from selections order by name limit 11")]
+        there_are = (
+            f"the selections are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}; or give"
+            if names
+            else "this database has none; give"
+        )
+        raise SqlFunctionError(
+            f"within: there is no selection {shown(name)}: {there_are} a SELECT, WITH or VALUES of"
+            " item ids, or a JSON array of them"
+        )
+    items = db.execute(
+        "select item_id from selection_items where selection_id = ? order by item_id", row
+    )
+    return np.array([item for (item,) in cast(Any, items)], np.int64)
 
 
 def as_ids(name: str, values: list[Any]) -> NDArray[np.int64]:
@@ -64,7 +101,7 @@ def select(name: str, db: apsw.Connection, sql: str) -> list[tuple[Any, ...]]:
 
     Anything else is refused before its first step: it may come from somebody who may only read.
     """
-    if not _QUESTION.match(_without_leading_comments(sql)):
+    if not is_question(sql):
         raise SqlFunctionError(
             f"{name} must begin with SELECT, WITH or VALUES, or be a JSON array, not {shown(sql)}"
         )

@@ -185,7 +185,7 @@ def test_small_spaces_are_noise_at_each_level(
         ("'digits', 0", "levels must be a whole number of at least 1, not 0"),
         ("'digits', 4", "levels must be at most 3, not 4"),
         ("'digits', 3, 0", "downsample must be a whole number of at least 1, not 0"),
-        ("'digits', 3, 1, 'x'", "within must begin with SELECT"),
+        ("'digits', 3, 1, 'x'", "within: there is no selection 'x'"),
         ("'digits', 3, 1, null, 2", "seed_rules must be 0 or 1, not 2"),
         ("'digits', 3, 1, null, 0, 'few'", "neighbors must be one of auto, exact, graph"),
         ("'ip'", "inner products are not distances"),

@@ -1,0 +1,109 @@
+"""`--within`: the items that a command is limited to, pinned for its run and recorded with it.
+
+    found = within_ids(db, "red cars")            # a selection's name, a SELECT, or a JSON array
+    parameters |= within_parameters(found)        # what a run records
+    db.execute("select * from hdbscan(:space, within => :within)", {"within": found.argument})
+
+A run is given the ids and not the text, so that whoever changes the selection meanwhile does not change
+what the run reads. The text is recorded with the number of the ids and their SHA-256. A replay asks the
+text again, and goes on only when it still names those items: see `recorded_within`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsql.pipeline.console import UserError
+from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.udfs import dbapi
+from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.within import is_json, is_question, item_ids
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Within:
+    """The items that a text names. ids: (n,), n >= 1, ascending, each once."""
+
+    text: str
+    ids: NDArray[np.int64]
+
+    @property
+    def argument(self) -> str:
+        """These very items, as the `within` argument of an SQL function."""
+        return json.dumps(self.ids.tolist())
+
+    @property
+    def sha256(self) -> str:
+        """Of the ids in ascending order, in decimal, each with a newline: `sqlite3 ... | sha256sum`."""
+        return hashlib.sha256("".join(f"{i}\n" for i in self.ids.tolist()).encode()).hexdigest()
+
+
+def add_within(command: Command) -> Command:
+    """Decorates a command with the option --within; its function gets `within`, the text or None."""
+    return click.option(
+        "--within",
+        metavar="ITEMS",
+        help="Only these items: the name of a selection (`nearsql select`), a SELECT of item ids, or a"
+        " JSON array of them.",
+    )(command)
+
+
+def within_ids(db: dbapi.Connection, text: str | None) -> Within | None:
+    """The items that the text names; None for None, which is no limit.
+
+    Raises SqlFunctionError for a text that names none as it should, and UserError when they are none.
+    """
+    ids = item_ids(db.apsw, text)
+    if text is None or ids is None:
+        return None
+    if not len(ids):
+        raise UserError(f"--within {text!r:.200} names no items, and there is nothing to do")
+    return Within(text, np.unique(ids))
+
+
+def within_parameters(within: Within | None) -> dict[str, Any]:
+    """What a run records of the items it was limited to: `within` NULL when to none."""
+    if within is None:
+        return {"within": None}
+    return {
+        "within": within.text,
+        "within_items": len(within.ids),
+        "within_sha256": within.sha256,
+    }
+
+
+def recorded_within(db: dbapi.Connection, recorded: RecordedRun) -> Within | None:
+    """The items that a run was limited to; None when to none.
+
+    Raises CannotReplay, naming the selection, when its text names other items by now, or none at all.
+    """
+    text = recorded.parameters.get("within")
+    if text is None:
+        return None
+    what = f"the selection {text!r}" if is_name(text) else "its `within`"
+    try:
+        found = within_ids(db, text)
+    except (SqlFunctionError, UserError) as error:
+        raise CannotReplay(f"run {recorded.id} was over {what}, which is no more: {error}") from None
+    assert found is not None
+    then = recorded.parameters.get("within_items")
+    now = len(found.ids)
+    if (then, recorded.parameters.get("within_sha256")) != (now, found.sha256):
+        counts = f"{then} then, {now} now" if then != now else f"{now}, and not the same"
+        raise CannotReplay(
+            f"run {recorded.id} was over {what}, which has changed since: its items are {counts}"
+        )
+    return found
+
+
+def is_name(text: str) -> bool:
+    """Whether `within` takes the text for the name of a selection, and not for SQL or JSON."""
+    return not is_json(text) and not is_question(text)
