@@ -21,20 +21,13 @@ from nearsql.udfs.cluster_agreement import (
     overlaps,
 )
 from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.sql_files import read_sql
 
 Change = Literal["same", "split", "merged", "mixed", "new", "gone"]
 Move = Literal["moved", "to noise", "from noise"]
 Ids = NDArray[np.int64]
 
 NOISE = -1
-
-_MEMBERS = """\
-select m.item_id, case when m.cluster_id is null then -1 else c.label end
-from memberships m
-left join clusters c on c.id = m.cluster_id and c.run_id = m.run_id and c.level = m.level
-where m.run_id = ? and m.level = ?
-order by m.item_id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +204,9 @@ def read_clustering(db: apsw.Connection, name: str, run: int, level: int) -> Clu
         )
     if status != "finished":
         raise SqlFunctionError(f"{name}: run {run} is {status}, so that it has no clusters")
-    members = cast(Any, db.execute(_MEMBERS, (run, level)).fetchall())
+    members = cast(
+        Any, db.execute(read_sql(__package__, "members_of_level"), (run, level)).fetchall()
+    )
     if not members:
         found = db.execute("select distinct level from memberships where run_id = ?", (run,))
         levels = ", ".join(str(found) for (found,) in found)

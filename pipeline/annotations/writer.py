@@ -21,23 +21,6 @@ BATCH_NUMBERS = 1_000_000
 
 SOURCE_OF_SPLITS = "annotations"
 
-_INSERT = """
-insert into annotations (item_id, run_id, source, class_id, class_name, x_min, y_min, x_max, y_max,
-    polygons_json, is_crowd, mask_json, area)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-_ANNOTATED = """
-insert into annotated_items (item_id, run_id, source, truth_sha256) values (?, ?, ?, ?)
-on conflict (item_id) do update set
-    run_id = excluded.run_id, source = excluded.source, truth_sha256 = excluded.truth_sha256
-"""
-
-_SPLIT = """
-insert into item_labels (item_id, name, value, source) values (?, 'split', ?, ?)
-on conflict (item_id, name) do update set value = excluded.value where source = excluded.source
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -102,7 +85,9 @@ class TruthWriter:
                 if truth is not None:
                     self._tell(item, truth)
                 if split is not None and splits.get(item.id) != split:
-                    written = self._db.execute(_SPLIT, (item.id, split, SOURCE_OF_SPLITS)).rowcount
+                    written = self._db.execute(
+                        read_sql(__package__, "split_of_item"), (item.id, split, SOURCE_OF_SPLITS)
+                    ).rowcount
                     self._run.counts["splits"] = self._run.counts.get("splits", 0) + written
         self._batch.clear()
         self._n_numbers = 0
@@ -123,13 +108,15 @@ class TruthWriter:
         new = [
             (item.id, run_id, self._source, *row) for item, _, _, rows in changes for row in rows
         ]
-        db.executemany(_INSERT, new)
+        db.executemany(read_sql(__package__, "insert_annotation"), new)
         counts["objects"] += len(new)
         for item, truth, sha256, rows in changes:
             if truth.problems:
                 counts["partial"] = counts.get("partial", 0) + bool(rows)
             else:
-                db.execute(_ANNOTATED, (item.id, run_id, self._source, sha256))
+                db.execute(
+                    read_sql(__package__, "annotated_item"), (item.id, run_id, self._source, sha256)
+                )
                 counts["changed" if item.id in known else "new"] += 1
             if rows or not truth.problems:
                 self._brought.append(brought_row(item, truth, rows))

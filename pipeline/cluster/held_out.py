@@ -18,24 +18,13 @@ from nearsql.udfs import dbapi
 from nearsql.udfs.clustering.cluster_model import ClusterModel, find_model
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.space_points import euclidean, part
+from nearsql.udfs.sql_files import read_sql
 
 SHARE = 0.15
 AT_MOST = 10_000
 # Of fewer members, so few would be held out that their share says nothing.
 AT_LEAST = 20
 _SEED = 0
-
-_HDBSCAN = """\
-select id, coalesce(cluster, -1), core_distance, birth_lambda
-from hdbscan(:space, :min_cluster_size, :min_samples, 1, :within, :selection, :epsilon, 'exact')
-order by id
-"""
-_LABELS = """\
-select m.item_id, coalesce(c.label, -1)
-from memberships m left join clusters c on c.id = m.cluster_id
-where m.run_id = ? and m.level = 1 and m.is_assigned = 0
-order by m.item_id
-"""
 
 Ids = NDArray[np.int64]
 
@@ -59,7 +48,7 @@ def held_out_agreement(db: dbapi.Connection, run_id: int) -> dict[str, int | flo
     is_held = np.zeros(len(sample), bool)
     is_held[rng.choice(len(sample), round(SHARE * len(sample)), replace=False)] = True
     if len(sample) == len(ids):
-        rows = db.execute(_LABELS, (run_id,)).fetchall()
+        rows = db.execute(read_sql(__package__, "labels_of_members"), (run_id,)).fetchall()
     else:
         rows = _clustered(db, settings, sample)
     together = np.array([row[1] for row in rows], np.int64)
@@ -79,7 +68,9 @@ def held_out_agreement(db: dbapi.Connection, run_id: int) -> dict[str, int | flo
 
 def _clustered(db: dbapi.Connection, settings: dict[str, Any], ids: Ids) -> list[Any]:
     within = json.dumps(ids.tolist())
-    return db.execute(_HDBSCAN, {**settings, "within": within}).fetchall()
+    return db.execute(
+        read_sql(__package__, "hdbscan_of_items"), {**settings, "within": within}
+    ).fetchall()
 
 
 def _model(matrix: Matrix, ids: Ids, settings: dict[str, Any], rows: list[Any]) -> ClusterModel:

@@ -24,12 +24,7 @@ from nearsql.pipeline.run_spaces import space_read_by
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import load_matrix
 from nearsql.udfs.spaces import find_space
-
-_HIERARCHY = """\
-select level, id, cluster, parent, probability, outlier_score, core_distance, birth_lambda
-from cluster_hierarchy(:space, :levels, :downsample, null, :seed_rules, :neighbors)
-order by level, id
-"""
+from nearsql.udfs.sql_files import read_sql
 
 
 def cluster_levels(
@@ -75,7 +70,9 @@ def cluster_levels(
 
 def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> FoundClusters:
     """All levels of clusters of the space, by the parameters that a run records."""
-    rows = db.execute(_HIERARCHY, {**parameters, "space": space}).fetchall()
+    rows = db.execute(
+        read_sql(__package__, "hierarchy_of_space"), {**parameters, "space": space}
+    ).fetchall()
     matrix = load_matrix(db.apsw, find_space(db.apsw, space))
     found = FoundClusters([], [])
     for level, of_level in groupby(rows, key=itemgetter(0)):

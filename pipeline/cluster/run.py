@@ -17,17 +17,10 @@ from nearsql.pipeline.run_spaces import space_read_by
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import load_matrix
 from nearsql.udfs.spaces import find_space
+from nearsql.udfs.sql_files import read_sql
 
 # What the result depends on, besides what every run's does.
 PACKAGES = ("hdbscan", "numba", "faiss-cpu", "scikit-learn")
-
-_HDBSCAN = """\
-select id, cluster, probability, outlier_score, core_distance, birth_lambda
-from hdbscan(
-    :space, :min_cluster_size, :min_samples, :downsample, null, :selection, :epsilon, :neighbors
-)
-order by id
-"""
 
 
 def cluster_spaces(
@@ -69,7 +62,9 @@ def cluster_spaces(
 
 def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> FoundClusters:
     """One level of clusters of the space, by the parameters that a run records."""
-    rows = db.execute(_HDBSCAN, {**parameters, "space": space}).fetchall()
+    rows = db.execute(
+        read_sql(__package__, "hdbscan_of_space"), {**parameters, "space": space}
+    ).fetchall()
     ids, labels, probabilities, _, _, births = zip(*rows, strict=True)
     clusters = describe(
         load_matrix(db.apsw, find_space(db.apsw, space)),

@@ -15,16 +15,10 @@ from nearsql.pipeline.console import UserError, progress, say
 from nearsql.udfs import dbapi
 from nearsql.udfs.clustering.approximations import noting_approximations
 from nearsql.udfs.clustering.sweep import SweepRow, default_sizes
+from nearsql.udfs.sql_files import read_sql
 
 # What one tree is made with: the default of the minimum size, where each size has its own.
 MIN_SAMPLES = 5
-
-_SWEEP = """\
-select min_cluster_size, clusters, noise, noise_share, largest, largest_share, persistence, is_cliff
-from cluster_sweep(
-    :space, :sizes, :min_samples, :downsample, null, :selection, :epsilon, :neighbors
-)
-"""
 
 
 def sweep(
@@ -66,7 +60,7 @@ def sweep(
         noting_approximations() as approximations,
         progress("sizes cut", n_sizes, quiet=quiet) as bar,
     ):
-        for row in db.execute(_SWEEP, parameters):
+        for row in db.execute(read_sql(__package__, "sweep_of_space"), parameters):
             rows.append(replace(SweepRow(*row), is_cliff=bool(row[-1])))
             bar.advance()
     for made in approximations if not quiet else ():

@@ -18,15 +18,9 @@ from nearsql.pipeline.run_spaces import space_read_by
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import load_matrix
 from nearsql.udfs.spaces import find_space
+from nearsql.udfs.sql_files import read_sql
 
 PACKAGES = ("evoc", "numba", "scipy", "scikit-learn", "faiss-cpu")
-
-_TOPICS = """\
-select level, id, cluster, parent_level, parent, probability, persistence
-from topics(:space, :min_cluster_size, :min_samples, :downsample, null, :n_neighbors, :noise_level,
-            :random_state)
-order by level, id
-"""
 
 
 def cluster_topics(
@@ -68,7 +62,9 @@ def cluster_topics(
 
 def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> FoundClusters:
     """All levels of topics of the space, by the parameters that a run records."""
-    rows = db.execute(_TOPICS, {**parameters, "space": space}).fetchall()
+    rows = db.execute(
+        read_sql(__package__, "topics_of_space"), {**parameters, "space": space}
+    ).fetchall()
     matrix = load_matrix(db.apsw, find_space(db.apsw, space))
     found = FoundClusters([], [])
     persistence: dict[int, float] = {}

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from nearsql.pipeline.runs import Run, hash_rows, immediate
 from nearsql.udfs import dbapi
+from nearsql.udfs.sql_files import read_sql
 
 # One transaction holds at most this many rows or stored bytes: a killed process loses no more.
 BATCH_ROWS = 500
@@ -88,7 +89,7 @@ class Writer:
         run = self._run
         if run.counts["new"]:
             values = {"run_id": run.id, "collection": self._collection}
-            (changed,) = self._db.execute(_CHANGED_SQL, values).fetchone()
+            (changed,) = self._db.execute(read_sql(__package__, "changed_files"), values).fetchone()
             if changed:
                 run.counts["changed"] = changed
         run.result_sha256 = brought_sha256(self._db, run.id)
@@ -227,15 +228,6 @@ def as_json(value: Mapping[str, Any]) -> str:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     text.encode()
     return text
-
-
-# New items at places where the collection has an older item: files that changed since.
-_CHANGED_SQL = """
-select coalesce(sum(n_new), 0) from (
-    select sum(run_id is :run_id) as n_new, sum(run_id is not :run_id) as n_old
-    from items where collection = :collection group by uri
-) where n_new > 0 and n_old > 0
-"""
 
 
 def brought_sha256(db: dbapi.Connection, run_id: int) -> str:

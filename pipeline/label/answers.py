@@ -12,17 +12,11 @@ from nearsql.pipeline.label.model import Answer, CannotAnswer, LanguageModel
 from nearsql.pipeline.label.prompts import BadAnswer, Question
 from nearsql.pipeline.runs import immediate
 from nearsql.udfs import dbapi
+from nearsql.udfs.sql_files import read_sql
 
 T = TypeVar("T")
 
 _COLUMNS = "id, response, prompt_tokens, completion_tokens, duration_ms"
-
-_INSERT = """\
-insert into llm_responses (
-    run_id, request_sha256, model, options_json, system, prompt, schema_json, attachments_json,
-    response, prompt_tokens, completion_tokens, duration_ms, is_cached
-) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,7 @@ class KeptAnswers:
             answer, parsed = self._model.ask(question, _storable(parse))
         with immediate(self._db):
             row_id = self._db.execute(
-                _INSERT,
+                read_sql(__package__, "insert_response"),
                 (
                     self._run,
                     sha256,

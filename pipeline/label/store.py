@@ -10,21 +10,7 @@ from nearsql.pipeline.label.held_out import Judgement
 from nearsql.pipeline.label.keywords import Keyword
 from nearsql.pipeline.runs import hash_rows
 from nearsql.udfs import dbapi
-
-_INSERT = """\
-insert into cluster_labels (
-    cluster_id, run_id, name, description, category, strength, method, model, prompt,
-    shown_item_ids_json, prompt_tokens, completion_tokens, held_out_precision, keywords_json,
-    response_id, held_out_response_id, held_out_recall, held_out_json, held_out_reason
-) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-_RESULT = """\
-select c.level, c.label, l.name, l.description, l.category, l.strength, l.keywords_json,
-       l.shown_item_ids_json, l.held_out_precision, l.held_out_recall, l.held_out_json
-from cluster_labels l join clusters c on c.id = l.cluster_id
-where l.run_id = ?
-"""
+from nearsql.udfs.sql_files import read_sql
 
 
 @dataclass(slots=True)
@@ -58,7 +44,7 @@ class Label:
         return None if self.shown is None else json.dumps(list(self.shown))
 
     def result(self) -> tuple[Any, ...]:
-        """What a replay must reproduce of it: the columns of _RESULT."""
+        """What a replay must reproduce of it: the columns of labels_of_run.sql."""
         judgement = self.judgement
         return (
             self.cluster.level,
@@ -79,7 +65,7 @@ def write_label(db: dbapi.Connection, run_id: int, method: str, label: Label) ->
     """Inserts the label in the caller's transaction."""
     judgement = label.judgement
     db.execute(
-        _INSERT,
+        read_sql(__package__, "insert_label"),
         (
             label.cluster.id,
             run_id,
@@ -106,7 +92,7 @@ def write_label(db: dbapi.Connection, run_id: int, method: str, label: Label) ->
 
 def hash_of_stored(db: dbapi.Connection, run_id: int) -> str:
     """The SHA-256 of what a run has named."""
-    return _hash(db.execute(_RESULT, (run_id,)).fetchall())
+    return _hash(db.execute(read_sql(__package__, "labels_of_run"), (run_id,)).fetchall())
 
 
 def hash_of_labels(labels: Sequence[Label]) -> str:

@@ -1,0 +1,5 @@
+select id, cluster, probability, outlier_score, core_distance, birth_lambda
+from hdbscan(
+    :space, :min_cluster_size, :min_samples, :downsample, null, :selection, :epsilon, :neighbors
+)
+order by id
