@@ -9,7 +9,6 @@ place. Times are of one call of `cluster_assign` a point, and of
 the table is put into docs/clustering.md.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -26,6 +25,7 @@ from tabulate import tabulate
 
 from benchmarks.clustering.data import digits, embeddings, images
 from benchmarks.marked import write_between_marks
+from benchmarks.options import add_assets, command_line
 from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.pipeline.cluster.held_out import held_out_agreement
 from nearsql.pipeline.vectors import insert_vectors
@@ -54,16 +54,9 @@ Rows = NDArray[np.float32]
 
 def main() -> None:
     """Measures each data set, prints the table, and writes it if asked."""
-    parser = argparse.ArgumentParser(prog=SCRIPT, description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = command_line(SCRIPT, __doc__, writes="put the table into the page")
     parser.add_argument("--n", type=int, default=20_000, help="points, of which half are clustered")
-    parser.add_argument(
-        "--assets",
-        type=Path,
-        default=os.environ.get("NEARSQL_ASSETS"),
-        help="the folder with fashion-mnist/ (default: what NEARSQL_ASSETS names)",
-    )
-    parser.add_argument("--write", action="store_true", help="put the table into the page")
+    add_assets(parser, "fashion-mnist/")
     arguments = parser.parse_args()
     rows = [measured(name, points) for name, points in data_sets(arguments.n, arguments.assets)]
     print(tabulate(rows, HEADERS, disable_numparse=True))

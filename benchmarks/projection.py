@@ -10,8 +10,6 @@ Then new points are placed on a map of the others, in several ways. With --write
 docs/maps.md.
 """
 
-import argparse
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from sklearn.datasets import load_digits
 from tabulate import tabulate
 
 from benchmarks.marked import write_between_marks
+from benchmarks.options import add_assets, command_line
 from benchmarks.search.data import fashion_mnist
 from nearsql.udfs.map_places import MemberPlaces, fuzzy_weights
 from nearsql.udfs.projection import Settings, project
@@ -47,26 +46,17 @@ Coordinates = NDArray[np.floating]
 
 def main() -> None:
     """Measures, prints, writes if asked."""
-    parser = argparse.ArgumentParser(prog=SCRIPT, description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "--assets",
-        type=Path,
-        default=os.environ.get("NEARSQL_ASSETS"),
-        help="the folder with fashion-mnist/ (default: what NEARSQL_ASSETS names)",
-    )
+    parser = command_line(SCRIPT, __doc__, writes="put the tables into the page")
+    add_assets(parser, "fashion-mnist/", is_required=True)
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[10_000, 70_000], help="how many images"
     )
     parser.add_argument("--tsne", action="store_true", help="t-SNE, too, which takes minutes")
     parser.add_argument("--threads", type=int, default=faiss.omp_get_max_threads())
-    parser.add_argument("--write", action="store_true", help="put the tables into the page")
     arguments = parser.parse_args()
-    if arguments.assets is None:
-        parser.error("name the folder with fashion-mnist/ by --assets or NEARSQL_ASSETS")
     warnings.simplefilter("ignore")  # umap's advice
     faiss.omp_set_num_threads(arguments.threads)
-    images = np.concatenate(fashion_mnist(Path(arguments.assets)))
+    images = np.concatenate(fashion_mnist(arguments.assets))
     order = np.random.default_rng(SEED).permutation(len(images))
     maps: list[tuple[str, ...]] = []
     for n in arguments.sizes:

@@ -7,9 +7,7 @@ to the first labels, after a first call on few texts that loads and compiles. Wi
 put into docs/clustering.md.
 """
 
-import argparse
 import csv
-import os
 import tempfile
 import time
 import warnings
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from benchmarks.marked import write_between_marks
+from benchmarks.options import add_assets, command_line
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import create, open_database
@@ -48,22 +47,13 @@ class Way(NamedTuple):
 
 def main() -> None:
     """Measures each way, prints the table, and writes it if asked."""
-    parser = argparse.ArgumentParser(prog=SCRIPT, description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "--assets",
-        type=Path,
-        default=os.environ.get("NEARSQL_ASSETS"),
-        help="the folder with text/banking77_*.csv (default: what NEARSQL_ASSETS names)",
-    )
+    parser = command_line(SCRIPT, __doc__, writes="put the table into the page")
+    add_assets(parser, "text/banking77_*.csv", is_required=True)
     parser.add_argument(
         "--vectors", type=Path, help="a .npy file that keeps the embedding from one run to the next"
     )
-    parser.add_argument("--write", action="store_true", help="put the table into the page")
     arguments = parser.parse_args()
-    if arguments.assets is None:
-        parser.error("name the folder with text/ by --assets or NEARSQL_ASSETS")
-    texts, intents = questions(Path(arguments.assets) / "text")
+    texts, intents = questions(arguments.assets / "text")
     rows = embedded(texts, arguments.vectors)
     table = []
     for line in measured(rows, intents):

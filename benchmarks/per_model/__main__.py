@@ -9,7 +9,6 @@ such calls with signal 9 at random moments, and proves that what earlier models 
 nothing else is there. With --write the figures are put into docs/clustering.md.
 """
 
-import argparse
 import os
 import signal
 import subprocess
@@ -23,6 +22,7 @@ import numpy as np
 from tabulate import tabulate
 
 from benchmarks.marked import write_between_marks
+from benchmarks.options import command_line
 from benchmarks.per_model.models_file import build, complete_runs, sampled
 from benchmarks.per_model.second_writer import second_writer
 from nearsql.udfs.connection import open_database
@@ -39,12 +39,10 @@ _SETTINGS = ("--min-cluster-size", "5")
 
 def main() -> None:
     """Measures everything, prints it, and stops at the first thing that is not as it must be."""
-    parser = argparse.ArgumentParser(prog=SCRIPT, description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = command_line(SCRIPT, __doc__, writes="put the figures into the page")
     parser.add_argument("--dimensions", type=int, default=256)
     parser.add_argument("--kills", type=int, default=20, help="calls that are killed (default 20)")
     parser.add_argument("--all-items", action="store_true", help="also --downsample 1")
-    parser.add_argument("--write", action="store_true", help="put the figures into the page")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "models.db"
