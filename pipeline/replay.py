@@ -1,15 +1,21 @@
 """`nearsql replay FILE RUN`: does a recorded run give the same result again?
 
-Each pipeline module that can be replayed has `recompute(db, recorded) -> str`: it computes the run's
-result anew from what is recorded, writes nothing, and gives the result's SHA-256.
+Each pipeline module that can be replayed has `recompute(db, recorded)`: it computes the run's result
+anew from what is recorded, writes nothing, and gives it as an `Again`, whose rows can be compared with
+the stored ones; or, of a result without rows, only as its SHA-256.
 """
 
 import importlib
+import importlib.metadata
 import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from nearsql.pipeline.runs import run, run_input, versions
+from nearsql.pipeline.result_tables import Again, Comparison, compare
+from nearsql.pipeline.runs import immediate, run, run_input, this_process, versions
 from nearsql.udfs import dbapi
 
 # Which module recomputes which kind of run.
@@ -29,13 +35,17 @@ MODULES = {
 }
 
 
+# Differences kept of each table, unless more are asked for.
+FIRST = 10
+
+
 class CannotReplay(Exception):
     """A run cannot be computed again; the sentence says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """A run as the database remembers it."""
+    """A run as the database remembers it. device: in words. process: host and process id."""
 
     id: int
     kind: str
@@ -45,47 +55,68 @@ class RecordedRun:
     versions: dict[str, str]
     status: str
     result_sha256: str | None
+    device: str | None = None
+    process: str | None = None
+
+    @property
+    def device_kind(self) -> str:
+        """What the run computed on, as it is asked for: cpu, cuda, cuda:1, mps."""
+        return (self.device or "cpu").partition(": ")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something besides the parameters that a result may hang on, and that is no longer as it was."""
+
+    what: str
+    then: Any
+    now: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """How a replay went: the run that records it, and what differs."""
+    """How a replay went: the run that records it, and what differs.
+
+    is_same: the result came out as it was recorded. tables: how it stands to the rows that are stored
+    now; they may have been changed since the run, whether or not it came out the same. changes: versions,
+    machine and device.
+    """
 
     run_id: int
     original_run_id: int
     is_same: bool
     expected_sha256: str
     actual_sha256: str
-    version_changes: dict[str, tuple[str | None, str | None]]
+    changes: Sequence[Change]
+    tables: Sequence[Comparison]
+
+    @property
+    def different_rows(self) -> int:
+        """Rows, of all tables, that are not as they are stored."""
+        return sum(table.different for table in self.tables)
 
 
 def recorded_run(db: dbapi.Connection, run_id: int) -> RecordedRun:
     """Reads one run. Raises LookupError when there is none of that id."""
     row = db.execute(
-        "select id, kind, model_id, parameters_json, seed, versions_json, status, result_sha256"
-        " from runs where id = ?",
+        "select id, kind, model_id, parameters_json, seed, versions_json, status, result_sha256,"
+        " device, process from runs where id = ?",
         (run_id,),
     ).fetchone()
     if row is None:
         raise LookupError(f"there is no run {run_id} in this database: see `nearsql runs`")
-    run_id, kind, model_id, parameters, seed, recorded_versions, status, sha = row
+    run_id, kind, model_id, parameters, seed, recorded_versions, *others = row
     return RecordedRun(
-        run_id,
-        kind,
-        model_id,
-        json.loads(parameters),
-        seed,
-        json.loads(recorded_versions),
-        status,
-        sha,
+        run_id, kind, model_id, json.loads(parameters), seed, json.loads(recorded_versions), *others
     )
 
 
-def replay(db: dbapi.Connection, run_id: int) -> Replay:
-    """Computes a run again and compares the result with the recorded one.
+def replay(db: dbapi.Connection, run_id: int, *, first: int = FIRST) -> Replay:
+    """Computes a run again and compares the result with the recorded one, and with what is stored.
 
-    The replay is itself a run (kind `replay`, the original its parent). Raises CannotReplay with the
-    reason when the original did not finish, left no hash, or stands on inputs that have changed.
+    The replay is itself a run (kind `replay`, the original its parent). first: so many differences of
+    each table are told one by one. Raises CannotReplay with the reason when the original did not finish,
+    left no hash, or stands on inputs that have changed.
     """
     original = recorded_run(db, run_id)
     if original.kind not in MODULES:
@@ -98,8 +129,6 @@ def replay(db: dbapi.Connection, run_id: int) -> Replay:
             f"run {run_id} is {original.status} and has no complete result to compare with"
         )
     _refuse_changed_inputs(db, original)
-    module = importlib.import_module(MODULES[original.kind])
-    packages = [p for p in original.versions if p not in ("python", "sqlite", "platform")]
     with run(
         db,
         "replay",
@@ -110,17 +139,32 @@ def replay(db: dbapi.Connection, run_id: int) -> Replay:
         inputs=[run_input(db, run_id)],
     ) as current:
         with current.timed("recompute"):
-            actual = module.recompute(db, original)
+            result = _recompute(db, original)
+            if result.device != "cpu":
+                with immediate(db):
+                    db.execute(
+                        "update runs set device = ? where id = ?", (result.device, current.id)
+                    )
+            actual, tables = compare(result, first)
+        is_same = actual == original.result_sha256
         current.result_sha256 = actual
-        current.counts["same"] = int(actual == original.result_sha256)
-    return Replay(
-        current.id,
-        run_id,
-        actual == original.result_sha256,
-        original.result_sha256,
-        actual,
-        _version_changes(original.versions, versions(packages)),
-    )
+        current.counts |= {
+            "same": int(is_same),
+            "rows": sum(table.rows for table in tables),
+            "different_rows": sum(table.different for table in tables),
+        }
+    changes = _changes(original, result)
+    return Replay(current.id, run_id, is_same, original.result_sha256, actual, changes, tables)
+
+
+def _recompute(db: dbapi.Connection, original: RecordedRun) -> Again:
+    try:
+        result = importlib.import_module(MODULES[original.kind]).recompute(db, original)
+    except ModuleNotFoundError as error:
+        raise CannotReplay(
+            f"run {original.id} needs {error.name}, which is not installed here"
+        ) from error
+    return Again((), partial(str, result)) if isinstance(result, str) else result
 
 
 def _refuse_changed_inputs(db: dbapi.Connection, original: RecordedRun) -> None:
@@ -138,10 +182,37 @@ def _refuse_changed_inputs(db: dbapi.Connection, original: RecordedRun) -> None:
                 f"run {original.id} read the space {name!r} at generation {then}; "
                 f"it is now at {now}: its vectors have changed"
             )
+        # Runs that can be gone on with have it among their parameters, too.
+        for key, pinned in (("generation", then), ("generation_token", then_token)):
+            if original.parameters.get(key, pinned) != pinned:
+                raise CannotReplay(
+                    f"the record of run {original.id} contradicts itself: it read the space {name!r}"
+                    f" at {key.replace('_', ' ')} {pinned}, and says {original.parameters[key]}"
+                )
 
 
-def _version_changes(
-    then: dict[str, str], now: dict[str, str]
-) -> dict[str, tuple[str | None, str | None]]:
-    names = sorted(then.keys() | now.keys())
-    return {n: (then.get(n), now.get(n)) for n in names if then.get(n) != now.get(n)}
+def _changes(original: RecordedRun, result: Again) -> list[Change]:
+    """What is not as it was when the original ran: versions, machine, device, how it was computed."""
+    then, now = original.versions, _versions_now(original.versions)
+    found = [(name, then.get(name), now.get(name)) for name in sorted(then.keys() | now.keys())]
+    found.append(("machine", _host(original.process), _host(this_process())))
+    found.append(("device", original.device, result.device))
+    recorded = original.parameters.get("computation", {})
+    for name, value in sorted(result.computation.items()):
+        if name != "device":  # said in words above
+            found.append((name.replace("_", " "), recorded.get(name), value))
+    return [Change(what, before, after) for what, before, after in found if before != after]
+
+
+def _versions_now(names: Iterable[str]) -> dict[str, str]:
+    """Those of the packages that are installed, and of what every run depends on."""
+    now = versions()
+    for name in names:
+        if name not in now:
+            with suppress(importlib.metadata.PackageNotFoundError, ValueError):
+                now[name] = importlib.metadata.version(name)
+    return now
+
+
+def _host(process: str | None) -> str | None:
+    return (process or "").rpartition(" ")[0] or None
