@@ -65,7 +65,7 @@ ORDER = tuple(TEXTS)
 
 _COLUMNS = {
     library.SECTION: (
-        "hdbscan", "nearsql", "times as fast", "tree weight differs by", "ARI", "labels equal",
+        "hdbscan", "nearsql", "nearsql, slowest", "times as fast", "tree weight differs by", "ARI", "labels equal",
         "clusters", "noise",
     ),
     scale.EXACT: ("total", "a point", "peak memory", "clusters", "noise"),

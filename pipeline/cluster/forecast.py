@@ -22,7 +22,7 @@ from nearsql.udfs.spaces import Space, find_space
 _SECONDS_WORTH_SAYING = 5.0
 
 # Exactly, all against all is multiplied half a time for the neighbours, and about two and a half times
-# for the searches beyond them and the ties.
+# for the searches beyond them and the ties; of few points, whose products are kept, half a time in all.
 _NEIGHBORS, _BEYOND = 0.5, 2.5
 _SECONDS_A_ROW = 140e-6
 _SECONDS_A_ROW_OF_TOPICS = 200e-6
@@ -34,6 +34,7 @@ _COMPARED = 10_000
 
 # An item's neighbours and its place in the trees; blocks of products.
 _BYTES_A_ROW, _BLOCKS_BYTES = 4096, 2**26
+_BYTES_A_PRODUCT = 4
 # Rows multiplied to be timed.
 _TIMED = (256, 16_384)
 
@@ -64,6 +65,7 @@ def tell(
         copies = (sampled < total) + (found.metric == "cosine")
         a_row = copies * vectors.itemsize * found.dimensions + _BYTES_A_ROW
         memory = vectors.nbytes + sampled * a_row + _BLOCKS_BYTES
+        memory += _BYTES_A_PRODUCT * _kept(sampled, parameters) ** 2
         line += f", about {duration_in_words(seconds)} and {size_in_words(memory)} of memory"
     say(line)
 
@@ -74,12 +76,24 @@ def work(n: int, parameters: dict[str, Any], has_neighbors: bool) -> Work:
     if parameters["method"] == "topics":
         return Work(search * n**2, _SECONDS_A_ROW_OF_TOPICS * n)
     if parameters["neighbors"] == "exact":
-        return Work((search + _BEYOND) * n**2, _SECONDS_A_ROW * n)
+        products = _NEIGHBORS if _kept(n, parameters) else search + _BEYOND
+        return Work(products * n**2, _SECONDS_A_ROW * n)
     compared = min(n, _COMPARED)
-    exactly = (_NEIGHBORS + _BEYOND) * compared**2
     return Work(
-        _from_graph(n) + _from_graph(compared) + exactly, _SECONDS_A_ROW * (n + 2 * compared)
+        _from_graph(n) + _from_graph(compared) + _NEIGHBORS * compared**2,
+        _SECONDS_A_ROW * (n + 2 * compared),
     )
+
+
+def _kept(n: int, parameters: dict[str, Any]) -> int:
+    """Of how many points all products are kept."""
+    if parameters["method"] != "hdbscan":
+        return 0
+    if parameters["neighbors"] == "graph":
+        return min(n, _COMPARED)
+    from nearsql.udfs.clustering.products import KEPT_POINTS  # imports numba
+
+    return n if n <= KEPT_POINTS else 0
 
 
 def _from_graph(n: int) -> float:

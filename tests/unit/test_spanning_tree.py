@@ -10,11 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from nearsql.udfs.clustering import products as products_module
 from nearsql.udfs.clustering import spanning_tree as module
 from nearsql.udfs.clustering.boruvka import minimum_spanning_tree
 from nearsql.udfs.clustering.distance_filter import distance, filtered
-from nearsql.udfs.clustering.exact_neighbors import exact_neighbors
+from nearsql.udfs.clustering.exact_neighbors import (
+    Neighbors,
+    measured_neighbors,
+    nearest_by_products,
+    settled,
+)
 from nearsql.udfs.clustering.prim import prim_over_edges, prim_over_points
+from nearsql.udfs.clustering.products import Products, products
 from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
 from nearsql.udfs.clustering.tied_edges import leaf_order, tied_edges
 
@@ -80,6 +87,49 @@ def test_weight_equals_that_of_the_full_reachability_matrix(rows: Rows, min_samp
     assert ours(rows, min_samples).edges[:, 2].sum() == pytest.approx(dense[:, 2].sum(), rel=1e-9)
 
 
+@settings(max_examples=60, deadline=None)
+@given(rows=points(), min_samples=st.integers(1, 12))
+@example(rows=np.repeat(np.eye(4, dtype=np.float32), 12, axis=0), min_samples=7)
+def test_lists_are_made_from_products_kept_or_not(rows: Rows, min_samples: int) -> None:
+    # Lists shorter than all there are, so that what is beyond them has to be bounded.
+    rank = max(1, min(min_samples, len(rows) - 1))
+    k = min(len(rows) - 1, rank + 1)
+    apart = np.sort(all_distances(rows), axis=1)[:, 1:]
+    ready = products(filtered(rows), never)
+    assert ready.kept is not None
+    for way in (ready, Products(ready.points, None)):
+        lists: Neighbors = nearest_by_products(way, k, never)
+        for p, (places, beyond) in enumerate(zip(lists.indices, lists.beyond, strict=True)):
+            assert len({*places.tolist(), p}) == k + 1
+            outside = np.setdiff1d(np.arange(len(rows)), [*places, p])
+            assert (all_distances(rows)[p, outside] >= beyond).all()
+        lists = settled(way, lists, rank, never)
+        np.testing.assert_allclose(lists.distances[:, :rank], apart[:, :rank], rtol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=points(), min_samples=st.integers(1, 12))
+def test_tree_is_the_same_from_lists_and_from_products_kept_or_not(
+    rows: Rows, min_samples: int
+) -> None:
+    expected = ours(rows, min_samples).edges
+    np.testing.assert_array_equal(spanning_tree(rows, None, min_samples).edges, expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products_module, "KEPT_POINTS", 0)
+        np.testing.assert_array_equal(spanning_tree(rows, None, min_samples).edges, expected)
+
+
+def test_products_are_those_of_all_pairs_whatever_the_blocks() -> None:
+    rows = np.random.default_rng(4).normal(size=(1500, 7)).astype(np.float32)  # three blocks
+    made = products(filtered(rows), never)
+    assert made.kept is not None
+    np.testing.assert_array_equal(made.kept, made.kept.T)
+    wide = made.points.scaled.astype(np.float64)
+    np.testing.assert_allclose(made.kept, wide @ wide.T, atol=1e-6)
+    block = np.array([3, 1, 1499])
+    np.testing.assert_array_equal(made.of(block), made.kept[block])
+
+
 @pytest.mark.parametrize("shape", [(700, 40), (2000, 8)])
 def test_points_that_the_lists_do_not_connect(shape: tuple[int, int]) -> None:
     # Clusters far apart and larger than the lists: every edge between them has to be searched for.
@@ -138,9 +188,10 @@ def test_filter_never_overstates_a_distance(rows: Rows) -> None:
 @given(rows=points(), min_samples=st.integers(1, 6))
 def test_walk_over_ties_is_the_walk_over_all_pairs(rows: Rows, min_samples: int) -> None:
     tree = ours(rows, min_samples)
-    ready = filtered(rows)
+    ready = products(filtered(rows), never)
     graph = knn(rows, n_neighbors_for(len(rows), min_samples))
-    lists = exact_neighbors(ready, graph, max(1, min(min_samples, len(rows) - 1)), never)
+    rank = max(1, min(min_samples, len(rows) - 1))
+    lists = settled(ready, measured_neighbors(ready, graph, never), rank, never)
     edges, weights = minimum_spanning_tree(ready, lists, tree.core_distances, never)
     ties = tied_edges(ready, edges, weights, tree.core_distances, never, at_most=10**6)
     assert ties is not None
@@ -168,7 +219,7 @@ def test_a_tree_that_is_not_minimal_is_refused() -> None:
     edges = np.array([[0, 1], [0, 2]])
     weights = np.array([distance(rows, 0, 1), distance(rows, 0, 2)])
     with pytest.raises(ArithmeticError, match="not minimal"):
-        tied_edges(filtered(rows), edges, weights, np.zeros(3), never, at_most=100)
+        tied_edges(products(filtered(rows), never), edges, weights, np.zeros(3), never, at_most=100)
 
 
 def test_leaf_order_puts_the_heaviest_edge_of_a_path_between_its_ends() -> None:

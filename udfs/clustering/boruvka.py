@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nearsql.udfs.clustering.distance_filter import FilteredPoints, distance, reach
 from nearsql.udfs.clustering.exact_neighbors import Neighbors
+from nearsql.udfs.clustering.products import Products
 from nearsql.udfs.clustering.union_find import find_root, find_roots
 from nearsql.udfs.search.workers import in_threads
 
@@ -24,7 +25,7 @@ _SEARCHED = 16
 
 
 def minimum_spanning_tree(
-    points: FilteredPoints,
+    products: Products,
     neighbors: Neighbors,
     core_distances: NDArray[np.float64],
     poll: Callable[[], None],
@@ -34,6 +35,7 @@ def minimum_spanning_tree(
     poll is called between blocks and may raise. Exact in float64; where weights tie, one of the
     possible trees.
     """
+    points = products.points
     n = len(points.rows)
     everyone = np.arange(n)
     parents = np.arange(n)
@@ -73,7 +75,7 @@ def minimum_spanning_tree(
                 continue
             search_outside(
                 points,
-                points.scaled[block] @ points.scaled.T,
+                products.of(block),
                 block,
                 everyone,
                 core_distances,

@@ -89,6 +89,11 @@ def distance(rows: NDArray[np.float32], p: int, q: int) -> float:
     return float(np.sqrt(total))
 
 
+def farther(bounds: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+    """How far apart pairs of these lower bounds, (m,), are at least. The inverse of `reach`."""
+    return np.sqrt(np.maximum(bounds, 0.0) * (1.0 - 2.0 * _FLOAT64_SLACK)) / scale
+
+
 @njit(cache=True, nogil=True)
 def reach(distance: float, scale: float) -> float:
     """What a pair's lower bound must not exceed for the pair to be this close, or closer."""

@@ -10,6 +10,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsql.udfs.clustering.products import KEPT_POINTS
 from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, n_neighbors_needed
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.neighbors import neighbor_graph
@@ -19,14 +20,16 @@ from nearsql.udfs.search.stored_graph import stored_graph
 
 def neighbor_lists(
     db: apsw.Connection, matrix: Matrix, points: Matrix, min_samples: int, poll: Callable[[], None]
-) -> Ids:
-    """What `spanning_tree` wants of the points: (n, k) places, the point itself excluded.
+) -> Ids | None:
+    """What `spanning_tree` wants of the points: (n, k) places, the point itself excluded, or None.
 
     matrix: the rows of the space as they are stored; points: the same by `euclidean`.
     """
     n = len(points.ids)
     wanted = n_neighbors_for(n, min_samples)
     found = stored_graph(db, matrix, wanted, fewest=n_neighbors_needed(n, min_samples))
+    if found is None and n <= KEPT_POINTS:
+        return None
     if found is None:
         places, _ = neighbor_graph(points, wanted, poll=poll)
         return places

@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nearsql.udfs.clustering.distance_filter import FLOAT32_ROUNDOFF, FilteredPoints
+from nearsql.udfs.clustering.nearest_heap import replace_farthest
 from nearsql.udfs.search.faiss_calls import faiss_module, matrix_multiplication
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.neighbors import nearest
@@ -213,11 +214,7 @@ def _keep_nearest(
     squares: NDArray[np.float32],
     found: NDArray[np.int32],
 ) -> None:
-    """Puts members into the lists of the block's points where they are nearer than those listed.
-
-    A list is a heap, the farthest of its points first.
-    """
-    k = found.shape[1]
+    """Puts members into the lists of the block's points where they are nearer than those listed."""
     for r in range(len(block)):
         p = block[r]
         heap, places = squares[p], found[p]
@@ -225,20 +222,7 @@ def _keep_nearest(
             value = apart[r, c]
             if value >= heap[0] or members[c] == own[p]:
                 continue
-            at = 0
-            while True:
-                child = 2 * at + 1
-                if child >= k:
-                    break
-                if child + 1 < k and heap[child + 1] > heap[child]:
-                    child += 1
-                if heap[child] <= value:
-                    break
-                heap[at] = heap[child]
-                places[at] = places[child]
-                at = child
-            heap[at] = value
-            places[at] = members[c]
+            replace_farthest(heap, places, value, members[c])
 
 
 @njit(cache=True, nogil=True)

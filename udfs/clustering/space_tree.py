@@ -24,7 +24,6 @@ from nearsql.udfs.clustering.neighbor_search import (
 )
 from nearsql.udfs.clustering.spanning_tree import SpanningTree, n_neighbors_for, spanning_tree
 from nearsql.udfs.search.matrix import Matrix
-from nearsql.udfs.search.neighbors import neighbor_graph
 from nearsql.udfs.space_points import euclidean, part
 
 # The share of true neighbours that the graph should have. More of them hardly change the clusters: core
@@ -120,8 +119,7 @@ def _agreement(points: Matrix, min_samples: int, min_cluster_size: int, poll: Po
     n = len(points.ids)
     chosen = np.random.default_rng(_AGREEMENT_SEED).choice(n, min(n, _COMPARED), replace=False)
     sample = part(points, np.sort(points.ids[chosen]))
-    graph, _ = neighbor_graph(sample, n_neighbors_for(len(sample.ids), min_samples), poll=poll)
-    exact = spanning_tree(sample.vectors, graph, min_samples, poll)
+    exact = spanning_tree(sample.vectors, None, min_samples, poll)
     approximate = _from_graph(sample, min_samples, poll).made.tree
     poll()
     one, other = (

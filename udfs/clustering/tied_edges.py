@@ -6,7 +6,7 @@ largest gap between the two, so one pass over half of all pairs finds them, and 
 time that no pair is lighter: that the tree is minimal.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nearsql.udfs.clustering.distance_filter import FilteredPoints, distance, reach
+from nearsql.udfs.clustering.products import Products
 from nearsql.udfs.clustering.union_find import find_root
 from nearsql.udfs.search.workers import in_threads
 
@@ -21,10 +22,12 @@ Tied = tuple[NDArray[np.int64], NDArray[np.float64], bool]
 
 # Rows of a block that one thread looks at at a time.
 _SEARCHED = 16
+# Rows of kept products that are brought into the order of leaves at a time: few, to stay in the cache.
+_REORDERED = 128
 
 
 def tied_edges(
-    points: FilteredPoints,
+    products: Products,
     edges: NDArray[np.int64],
     weights: NDArray[np.float64],
     core_distances: NDArray[np.float64],
@@ -38,16 +41,24 @@ def tied_edges(
     `at_most` (nearly equidistant points). Raises ArithmeticError if the tree is not minimal.
     """
     order, gaps = leaf_order(edges, weights)
-    scaled = points.scaled[order]
+    low = products.points.low[order]
     found: list[NDArray[np.int64]] = []
     found_weights: list[NDArray[np.float64]] = []
     total = 0
-    for start in range(0, len(order), points.block_rows):
+    for start, dots in _products_in_order(products, order):
         poll()
-        dots = scaled[start : start + points.block_rows] @ scaled[start:].T
         block: dict[int, Tied] = {}
         search = partial(
-            _search_part, points, order, gaps, core_distances, at_most, start, dots, block
+            _search_part,
+            products.points,
+            order,
+            gaps,
+            low,
+            core_distances,
+            at_most,
+            start,
+            dots,
+            block,
         )
         in_threads(search, range(0, len(dots), _SEARCHED), dots.size)
         for first in range(0, len(dots), _SEARCHED):
@@ -64,10 +75,26 @@ def tied_edges(
     return np.concatenate(found), np.concatenate(found_weights)
 
 
+def _products_in_order(
+    products: Products, order: NDArray[np.int64]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(start, dots), block by block: the products of the points at places start, ... with all from there."""
+    points, kept = products.points, products.kept
+    if kept is not None:
+        for start in range(0, len(order), _REORDERED):
+            rows = kept[order[start : start + _REORDERED]]
+            yield start, np.take(rows, order[start:], axis=1, mode="clip")
+        return
+    scaled = points.scaled[order]
+    for start in range(0, len(order), points.block_rows):
+        yield start, scaled[start : start + points.block_rows] @ scaled[start:].T
+
+
 def _search_part(
     points: FilteredPoints,
     order: NDArray[np.int64],
     gaps: NDArray[np.float64],
+    low: NDArray[np.float64],
     core_distances: NDArray[np.float64],
     at_most: int,
     start: int,
@@ -82,8 +109,8 @@ def _search_part(
         first,
         order,
         gaps,
+        low,
         points.rows,
-        points.low,
         points.scale,
         core_distances,
         at_most,
@@ -145,15 +172,16 @@ def _tied_in_block(
     first: int,
     order: NDArray[np.int64],
     gaps: NDArray[np.float64],
-    rows: NDArray[np.float32],
     low: NDArray[np.float64],
+    rows: NDArray[np.float32],
     scale: float,
     core_distances: NDArray[np.float64],
     at_most: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], bool]:
     """The tied pairs of some points with those after them in the order of leaves.
 
-    dots: the products of those at places start + first, ... with all from place `start` on.
+    dots: the products of those at places start + first, ... with all from place `start` on. low: as
+    FilteredPoints has it, in the order of leaves.
     """
     n = len(order)
     room = 1024
@@ -167,10 +195,10 @@ def _tied_in_block(
         for c in range(first + r + 1, n - start):
             if gaps[start + c] > heaviest or c == first + r + 1:
                 heaviest = max(heaviest, gaps[start + c])
-                limit = reach(heaviest, scale) - low[p]
-            q = order[start + c]
-            if low[q] - 2.0 * dots[r, c] > limit:
+                limit = reach(heaviest, scale) - low[start + first + r]
+            if low[start + c] - 2.0 * dots[r, c] > limit:
                 continue
+            q = order[start + c]
             w = max(distance(rows, p, q), core_distances[p], core_distances[q])
             if w < heaviest:
                 return pairs[:m], weights[:m], False
