@@ -1,6 +1,7 @@
 """Density clustering in SQL: hdbscan, cluster_assign, cluster_assignments."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import apsw
 import numpy as np
@@ -9,14 +10,19 @@ from numpy.typing import NDArray
 from nearsql.udfs import within as within_argument
 from nearsql.udfs.arguments import number, one_of, optional_whole_number, whole_number
 from nearsql.udfs.catalogue import sql_function
-from nearsql.udfs.clustering.approximations import NEIGHBORS
+from nearsql.udfs.clustering.approximations import NEIGHBORS, is_graph
 from nearsql.udfs.clustering.cluster_model import find_model
 from nearsql.udfs.interrupt import Poll
+from nearsql.udfs.own_points import has_room_for_both, own_points
 from nearsql.udfs.search.neighbors import QUERY_BLOCK
+from nearsql.udfs.search.stored_vectors import Ids, count_rows
 from nearsql.udfs.space_points import euclidean
 from nearsql.udfs.space_sample import sample_of
-from nearsql.udfs.spaces import find_space
+from nearsql.udfs.spaces import Space, find_space
 from nearsql.udfs.vector_functions import parse_vector
+
+if TYPE_CHECKING:
+    from nearsql.udfs.clustering.spanning_tree import SpanningTree
 
 SELECTIONS = ("eom", "leaf")
 
@@ -44,8 +50,9 @@ def hdbscan(
     Labels, probabilities and outlier scores equal those of its exact algorithm ('prims_kdtree').
 
     downsample N takes the items whose sequence_number % N is 0; within limits them to the items of a
-    SELECT, or of a JSON array of ids. For a whole space, neighbours that `nearsql neighbors` has stored
-    (more than min_samples) are read and not searched; the clusters are the same.
+    SELECT, of a JSON array of ids, or of a selection, by its name. For a whole space, neighbours that
+    `nearsql neighbors` has stored (more than min_samples) are read and not searched; the clusters are the
+    same.
 
     neighbors: 'exact' compares all pairs of items. 'graph' compares each with those in the lists nearest
     to it, enough to find about 95% of its nearest neighbours, which takes far less time for many items;
@@ -61,33 +68,56 @@ def hdbscan(
     method = one_of("selection", selection, SELECTIONS)
     least = number("epsilon", epsilon, at_least=0.0)
     way = one_of("neighbors", neighbors, NEIGHBORS)
-    matrix = sample_of(db, find_space(db, space), downsample, within)
-    if len(matrix.ids) < 2:  # nothing that a distance could be measured to
-        points = euclidean(matrix)
-        yield from ((item, None, 0.0, None, None, None) for item in points.ids.tolist())
-        return
-    # Here, because they import numba, which takes a while.
-    from nearsql.udfs.clustering.hdbscan_tree import cut
-    from nearsql.udfs.clustering.space_tree import space_tree
-
     poll = Poll(db)
-    made = space_tree(db, matrix, samples, neighbors=way, min_cluster_size=size, poll=poll)
+    ids, tree = _tree(db, find_space(db, space), downsample, within, samples, size, way, poll)
+    if tree is None:
+        yield from ((item, None, 0.0, None, None, None) for item in ids.tolist())
+        return
+    from nearsql.udfs.clustering.hdbscan_tree import cut  # imports numba, which takes a while
+
     found = cut(
-        made.tree,
+        tree,
         min_cluster_size=size,
         cluster_selection_method=method,
         cluster_selection_epsilon=least,
     )
     poll()
     yield from zip(
-        made.points.ids.tolist(),
+        ids.tolist(),
         [label if label >= 0 else None for label in found.labels.tolist()],
         found.probabilities.tolist(),
         found.outlier_scores.tolist(),
-        made.tree.core_distances.tolist(),
+        tree.core_distances.tolist(),
         _null_for_nan(found.birth_lambdas),
         strict=True,
     )
+
+
+def _tree(
+    db: apsw.Connection,
+    space: Space,
+    downsample: int,
+    within: str | None,
+    samples: int,
+    size: int,
+    way: str,
+    poll: Poll,
+) -> "tuple[Ids, SpanningTree | None]":
+    """The item ids, and their spanning tree: None of fewer than 2, between which there is no distance."""
+    is_whole = downsample == 1 and within is None
+    if is_whole and is_graph(way, count_rows(db, space)) and not has_room_for_both(db, space):
+        from nearsql.udfs.clustering.space_tree import tree_from_graph
+
+        with own_points(db, space) as points:
+            made = tree_from_graph(points, samples, min_cluster_size=size, poll=poll)
+        return made.points.ids, made.tree
+    matrix = sample_of(db, space, downsample, within)
+    if len(matrix.ids) < 2:
+        return euclidean(matrix).ids, None
+    from nearsql.udfs.clustering.space_tree import space_tree
+
+    made = space_tree(db, matrix, samples, neighbors=way, min_cluster_size=size, poll=poll)
+    return made.points.ids, made.tree
 
 
 @sql_function(
@@ -119,9 +149,9 @@ def cluster_assignments(
 ) -> Iterator[tuple[int, int | None, float, int]]:
     """`cluster_assign` for all items of the run's space that are not its members, in one call.
 
-    Those that a downsample left out, and those that came later; with `within`, the items of a SELECT
-    or of a JSON array of ids among them. distance is the mutual reachability distance to member, the
-    item that it hangs on.
+    Those that a downsample left out, and those that came later; with `within`, those of them that
+    it names, as in `hdbscan`. distance is the mutual reachability distance to member, the item that it
+    hangs on.
     """
     model, matrix = find_model(db, whole_number("run", run, at_least=1))
     subset = within_argument.item_ids(db, within)

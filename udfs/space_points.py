@@ -38,9 +38,14 @@ def euclidean(matrix: Matrix) -> Matrix:
     return Matrix(matrix.ids, normalized(matrix.vectors), replace(space, metric="l2"))
 
 
-def normalized(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each row, (n, d), divided by its Euclidean norm in float64; a row of zeros stays one."""
-    result = np.empty(rows.shape, np.float32)
+def normalized(
+    rows: NDArray[np.float32], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Each row, (n, d), divided by its Euclidean norm in float64; a row of zeros stays one.
+
+    out: where to put them, which may be `rows` itself; by default a new array.
+    """
+    result = np.empty(rows.shape, np.float32) if out is None else out
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK].astype(np.float64)
         norms = np.linalg.norm(block, axis=1, keepdims=True)

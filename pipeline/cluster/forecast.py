@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearsql.pipeline.console import say
 from nearsql.pipeline.estimate import duration_in_words, size_in_words
 from nearsql.udfs import dbapi
-from nearsql.udfs.search.matrix import load_matrix
+from nearsql.udfs.own_points import has_room_for_both
 from nearsql.udfs.search.stored_graph import graph_run
 from nearsql.udfs.spaces import Space, find_space
 
@@ -34,7 +33,7 @@ _COMPARED = 10_000
 
 # An item's neighbours and its place in the trees; blocks of products.
 _BYTES_A_ROW, _BLOCKS_BYTES = 4096, 2**26
-_BYTES_A_PRODUCT = 4
+_BYTES_A_NUMBER = 4  # of a vector, and a product
 # Rows multiplied to be timed.
 _TIMED = (256, 16_384)
 
@@ -55,17 +54,20 @@ def tell(
     parameters: those that the run will record.
     """
     found = find_space(db.apsw, space)
-    vectors = load_matrix(db.apsw, found).vectors
     expected = work(sampled, parameters, _has_neighbors(db, found, total, sampled, parameters))
-    seconds = expected.products * _seconds_a_product(vectors) + expected.seconds
+    seconds = expected.products * _seconds_a_product(found.dimensions) + expected.seconds
     line = f"{space}: " + (
         f"{sampled:,} items" if sampled == total else f"{sampled:,} of {total:,} items"
     )
     if seconds >= _SECONDS_WORTH_SAYING:
-        copies = (sampled < total) + (found.metric == "cosine")
-        a_row = copies * vectors.itemsize * found.dimensions + _BYTES_A_ROW
-        memory = vectors.nbytes + sampled * a_row + _BLOCKS_BYTES
-        memory += _BYTES_A_PRODUCT * _kept(sampled, parameters) ** 2
+        vector = _BYTES_A_NUMBER * found.dimensions
+        is_normalized_in_place = (
+            sampled == total and _is_from_graph(parameters) and not has_room_for_both(db.apsw, found)
+        )
+        copies = (sampled < total) + (found.metric == "cosine" and not is_normalized_in_place)
+        a_row = copies * vector + _BYTES_A_ROW
+        memory = total * vector + sampled * a_row + _BLOCKS_BYTES
+        memory += _BYTES_A_NUMBER * _kept(sampled, parameters) ** 2
         line += f", about {duration_in_words(seconds)} and {size_in_words(memory)} of memory"
     say(line)
 
@@ -85,11 +87,16 @@ def work(n: int, parameters: dict[str, Any], has_neighbors: bool) -> Work:
     )
 
 
+def _is_from_graph(parameters: dict[str, Any]) -> bool:
+    """Whether a run of these parameters makes its clusters from a neighbour graph."""
+    return parameters["method"] == "hdbscan" and parameters["neighbors"] == "graph"
+
+
 def _kept(n: int, parameters: dict[str, Any]) -> int:
     """Of how many points all products are kept."""
     if parameters["method"] != "hdbscan":
         return 0
-    if parameters["neighbors"] == "graph":
+    if _is_from_graph(parameters):
         return min(n, _COMPARED)
     from nearsql.udfs.clustering.products import KEPT_POINTS  # imports numba
 
@@ -116,9 +123,10 @@ def _has_neighbors(
     return graph_run(db.apsw, space, k) is not None
 
 
-def _seconds_a_product(vectors: NDArray[np.float32]) -> float:
+def _seconds_a_product(dimensions: int) -> float:
     """Of two vectors, in a product of matrices."""
-    rows, columns = vectors[: _TIMED[0]], vectors[: _TIMED[1]]
+    columns = np.random.default_rng(0).random((_TIMED[1], dimensions), np.float32)
+    rows = columns[: _TIMED[0]]
     np.matmul(rows[:16], columns.T)  # what the first product alone has to prepare
     start = time.perf_counter()
     np.matmul(rows, columns.T)

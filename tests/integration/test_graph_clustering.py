@@ -11,6 +11,11 @@ from sklearn.metrics import adjusted_rand_score
 from nearsql.udfs import dbapi
 from nearsql.udfs.clustering import approximations, space_tree
 from nearsql.udfs.clustering.approximations import noting_approximations
+from nearsql.udfs.own_points import has_room_for_both, own_points
+from nearsql.udfs.search.matrix import load_matrix, matrix_bytes, resident_matrix
+from nearsql.udfs.search.memory import residents
+from nearsql.udfs.space_points import euclidean
+from nearsql.udfs.spaces import find_space
 
 Fill = Callable[..., int]
 
@@ -106,3 +111,40 @@ def test_other_ways_are_refused(db: dbapi.Connection, rows: NDArray[np.float32])
         dbapi.Error, match="neighbors must be one of auto, exact, graph, not 'fast'"
     ):
         db.execute(QUESTION, ("fast",)).fetchall()
+
+
+def test_where_memory_has_room_for_one_copy_the_clusters_are_the_same(
+    db: dbapi.Connection, rows: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = db.execute(QUESTION, ("graph",)).fetchall()
+    space = find_space(db.apsw, "s")
+    assert has_room_for_both(db.apsw, space)
+    one = matrix_bytes(*rows.shape)
+    monkeypatch.setenv("NEARSQL_MEMORY", f"{1.5 * one:.0f}")
+    assert not has_room_for_both(db.apsw, space)
+    assert db.execute(QUESTION, ("graph",)).fetchall() == expected
+    # The matrix that searches share was dropped, and is not kept beside the points.
+    assert resident_matrix(db.apsw, space) is None
+
+
+def test_own_points_are_those_of_the_shared_matrix(db: dbapi.Connection, add_space: Fill) -> None:
+    rows = np.random.default_rng(5).normal(size=(9000, 3)).astype(np.float32)
+    rows[7] = 0.0
+    add_space("z", rows, metric="cosine")
+    space = find_space(db.apsw, "z")
+    expected = euclidean(load_matrix(db.apsw, space))
+    before = residents.nbytes
+    with own_points(db.apsw, space) as points:
+        assert residents.nbytes == before + matrix_bytes(9000, 3)
+        np.testing.assert_array_equal(points.ids, expected.ids)
+        np.testing.assert_array_equal(points.vectors, expected.vectors)
+        assert points.space == expected.space
+    assert residents.nbytes == before
+
+
+def test_a_space_that_does_not_fit_even_once_is_refused(
+    db: dbapi.Connection, rows: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEARSQL_MEMORY", "100KB")
+    with pytest.raises(dbapi.OperationalError, match=r"space 's' needs .* set the environment"):
+        db.execute(QUESTION, ("graph",)).fetchall()

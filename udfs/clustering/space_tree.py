@@ -75,6 +75,14 @@ def space_tree(
     if not is_graph(neighbors, n):
         lists = neighbor_lists(db, matrix, points, min_samples, poll)
         return SpaceTree(points, spanning_tree(points.vectors, lists, min_samples, poll))
+    return tree_from_graph(points, min_samples, min_cluster_size=min_cluster_size, poll=poll)
+
+
+def tree_from_graph(
+    points: Matrix, min_samples: int, *, min_cluster_size: int | None = None, poll: Poll
+) -> SpaceTree:
+    """`space_tree` from a neighbour graph, of points that are Euclidean already."""
+    n = len(points.ids)
     found = _from_graph(points, min_samples, poll)
     k = found.graph.shape[1]
     approximation = Approximation(
