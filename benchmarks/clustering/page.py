@@ -50,7 +50,8 @@ TEXTS = {
         (
             "What `neighbors = 'graph'` does, and 'auto' above 30,000 points. The time includes measuring "
             "recall and agreement: recall of the k nearest neighbours of 512 sampled points, agreement (the "
-            "adjusted Rand index) of a sample of 10,000 points clustered in both ways."
+            "adjusted Rand index) of a sample of 10,000 points clustered in both ways. Synthetic points are "
+            "normalised in place, as those of a space that memory has room for only once."
         ),
     ),
     scale.AGREEMENT: (
