@@ -1,0 +1,1 @@
+"""What neighbours say of a collection: duplicates, outliers, wrong labels, leaks. No SQL in here."""
