@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from docs.example_database import build as build_examples
 from nearsql.pipeline.export import rows, tables
 from nearsql.pipeline.index import index, make
 from nearsql.udfs import connection, dbapi
@@ -17,11 +18,13 @@ from nearsql.udfs.search.memory import Residents
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from chat_server import ChatServer, chat_server, write_models
 from exported import full_gallery
 from gallery import Gallery, build
 from labelled import pets
 from served import Site, site
 from stored_graphs import use_small_blocks
+from topics import Topics, add_topics
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +38,14 @@ def gallery_site(gallery: Gallery) -> Iterator[Site]:
     """The gallery in Datasette."""
     with site(gallery.path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def example_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the documents' examples run on. Nobody writes to it: who needs to, copies it."""
+    path = tmp_path_factory.mktemp("examples") / "digits.db"
+    build_examples(path)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +76,28 @@ def several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "BATCH", 7)
     monkeypatch.setattr(rows.batches, "__defaults__", (7,))
     monkeypatch.setattr(tables, "BATCH", 2)
+
+
+@pytest.fixture
+def topics(db: dbapi.Connection) -> Topics:
+    """`db` with the clustered texts of topics.py."""
+    return add_topics(db)
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    """A language model's server."""
+    with chat_server() as running:
+        yield running
+
+
+@pytest.fixture
+def llm_home(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the llm command: a fresh one, that knows the server's models."""
+    write_models(tmp_path / "llm", server)
+    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path / "llm"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return tmp_path / "llm"
 
 
 @pytest.fixture

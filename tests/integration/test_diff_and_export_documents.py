@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from docs.example_database import build
 from nearsql.pipeline.cli import cli
 from nearsql.udfs import connection
 
@@ -21,9 +20,9 @@ DIFF = (DOCS / "diff.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(example_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("export")
-    build(made / "digits.db")
+    shutil.copy(example_database, made)
     return made
 
 

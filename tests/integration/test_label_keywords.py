@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from topics import TOPICS, Topics, add_cluster, add_topics
+from topics import TOPICS, Topics, add_cluster
 
 from nearsql.pipeline import cli
 from nearsql.pipeline.console import UserError
@@ -18,11 +18,6 @@ from nearsql.pipeline.label.levels import Reading
 from nearsql.pipeline.replay import CannotReplay, replay
 from nearsql.pipeline.runs import immediate, run
 from nearsql.udfs import dbapi
-
-
-@pytest.fixture
-def topics(db: dbapi.Connection) -> Topics:
-    return add_topics(db)
 
 
 def names(db: dbapi.Connection, run_id: int) -> dict[int, str]:

@@ -1,79 +1,28 @@
 """`nearsql label --method llm` with the real llm library and a real server on loopback."""
 
-import base64
-import hashlib
-import io
 import json
-import os
 import random
-import re
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import llm
 import pytest
-from chat_server import NO_REPEAT, ChatServer, Fault, chat_server, tokens, user_text, write_models
-from PIL import Image
-from topics import Topics, add_cluster, add_topics
+from chat_server import ChatServer, sensible_answer, tokens, user_text
+from named import label, rows
+from topics import Topics
 
-from nearsql.pipeline import cli
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.label import Asking, LabelResult, label_clusters, questions
+from nearsql.pipeline.label import Asking, label_clusters, questions
 from nearsql.pipeline.label.asking import Showing
 from nearsql.pipeline.label.levels import Reading
 from nearsql.pipeline.replay import CannotReplay, replay
-from nearsql.pipeline.runs import immediate, run
 from nearsql.udfs import dbapi
 
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with chat_server() as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def home(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the llm command: a fresh one, that knows the server's models."""
-    write_models(tmp_path / "llm", server)
-    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path / "llm"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return tmp_path / "llm"
-
-
-@pytest.fixture
-def topics(db: dbapi.Connection) -> Topics:
-    return add_topics(db)
-
-
-def label(db: dbapi.Connection, topics: Topics, **asking: Any) -> LabelResult:
-    asking = {"model": "tiny", "backoff": 0.001, **asking}
-    how = {k: asking.pop(k) for k in ("level", "min_size", "reading") if k in asking}
-    return label_clusters(db, topics.run_id, asking=Asking(**asking), **how)
-
-
-def rows(db: dbapi.Connection, run_id: int) -> list[dict[str, Any]]:
-    cursor = db.execute(
-        "select c.level, c.label as number, l.* from cluster_labels l"
-        " join clusters c on c.id = l.cluster_id where l.run_id = ? order by l.id",
-        (run_id,),
-    )
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
-
-
-def status(db: dbapi.Connection) -> tuple[str, str | None]:
-    row = db.execute("select status, error from runs order by id desc limit 1").fetchone()
-    return row
+pytestmark = pytest.mark.usefixtures("llm_home")
 
 
 def test_names_are_stored_with_all_that_made_them(
-    db: dbapi.Connection, topics: Topics, server: ChatServer, home: Path
+    db: dbapi.Connection, topics: Topics, server: ChatServer, llm_home: Path
 ) -> None:
     result = label(db, topics)
     found = {row["cluster_id"]: row for row in rows(db, result.run_id)}
@@ -120,7 +69,7 @@ def test_names_are_stored_with_all_that_made_them(
         ("run", f"cluster {topics.run_id}")
     ]
     # The llm command's own log of prompts is its user's.
-    assert [f.name for f in home.iterdir()] == ["extra-openai-models.yaml"]
+    assert [f.name for f in llm_home.iterdir()] == ["extra-openai-models.yaml"]
 
 
 def test_precision_is_of_the_items_said_to_belong(
@@ -195,8 +144,6 @@ def test_models_of_all_abilities(
     db: dbapi.Connection, topics: Topics, server: ChatServer, model: str
 ) -> None:
     def talkative(request: dict[str, Any]) -> str:
-        from chat_server import sensible_answer
-
         return f"Of course!\n```json\n{sensible_answer(request)}\n```\nAnything else?"
 
     server.answer = talkative
@@ -211,156 +158,6 @@ def test_models_of_all_abilities(
         db.execute("select parameters_json from runs where id = ?", (result.run_id,)).fetchone()[0]
     )
     assert parameters["model"] == ("tiny" if model == "little" else model)
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(429, headers=NO_REPEAT),
-        Fault(500, headers=NO_REPEAT),
-        Fault(503, "<html>overloaded</html>", headers=NO_REPEAT),
-        Fault(text="I would rather not say."),
-        Fault(text='{"name": "cut o'),
-        Fault(text='{"name": "", "summary": "s", "category": "c", "strength": 5}'),
-        Fault(text='{"name": "n", "summary": "s", "category": "c", "strength": 11}'),
-        Fault(text='{"name": "\\ud800", "summary": "s", "category": "c", "strength": 5}'),
-        Fault(text=""),
-        Fault(hang_s=20.0, text="too late"),
-        Fault(text='{"name": "never', breaks_off=True),
-    ],
-    ids=lambda fault: str(fault.status or fault.text[:20] or "nothing"),
-)
-def test_an_error_is_tried_again(
-    db: dbapi.Connection, topics: Topics, server: ChatServer, fault: Fault
-) -> None:
-    times = 1 if fault.hang_s else 2  # a time-out is long enough for a busy machine to answer in
-    server.faults += [fault] * times
-    timeout = 3.0 if fault.hang_s else 60.0
-    result = label(db, topics, level=1, timeout=timeout, retries=2, reading=Reading(held_out=0))
-    assert result.counts["named"] == 2
-    assert result.counts["retries"] == times
-    assert result.counts["requests"] == len(server.requests) == 2 + times
-    assert status(db) == ("finished", None)
-    # Only answers of use are kept.
-    assert db.execute("select count(*) from llm_responses").fetchone() == (2,)
-    assert replay(db, result.run_id).is_same
-
-
-def test_the_client_repeats_by_itself_first(
-    db: dbapi.Connection, topics: Topics, server: ChatServer
-) -> None:
-    server.faults += [Fault(429, headers={"retry-after-ms": "1"})] * 2
-    result = label(db, topics, level=1)
-    assert len(server.requests) == 6
-    assert (result.counts["requests"], result.counts["retries"]) == (4, 0)
-
-
-def test_pauses_double_and_heed_the_provider(server: ChatServer) -> None:
-    from nearsql.pipeline.label.model import CannotAnswer, LanguageModel
-    from nearsql.pipeline.label.prompts import Question
-
-    pauses: list[float] = []
-    slow_down = {**NO_REPEAT, "retry-after": "5"}
-    tomorrow = {**NO_REPEAT, "retry-after": "86400"}
-    server.faults += [
-        Fault(500, headers=NO_REPEAT),
-        Fault(429, headers=slow_down),
-        Fault(500, headers=NO_REPEAT),
-        Fault(429, headers=tomorrow),
-        Fault(429, headers={**NO_REPEAT, "retry-after": "soon"}),
-    ]
-    model = LanguageModel("tiny", {}, retries=4, backoff=2, pause=pauses.append)
-    with pytest.raises(CannotAnswer, match=r"RateLimitError.*asked 5 times"):
-        model.ask(Question("hello", {"required": ["name"]}), str)
-    assert pauses == [2, 5, 8, 120]
-
-
-def test_one_cluster_without_an_answer_does_not_stop_the_others(
-    db: dbapi.Connection, topics: Topics, server: ChatServer
-) -> None:
-    server.faults += [Fault(text="no"), Fault(text="no"), Fault(400, "this is against our rules")]
-    result = label(db, topics, level=2, retries=1)
-    assert status(db) == ("finished", None)
-    assert result.counts["named"] == 2
-    problems = db.execute("select stage, uri, message from item_errors order by id").fetchall()
-    assert [p[:2] for p in problems] == [
-        ("name", "cluster 1 of level 2"),
-        ("name", "cluster 2 of level 2"),
-    ]
-    assert problems[0][2] == "the answer is no JSON object: 'no' (asked 2 times)"
-    assert "against our rules" in problems[1][2]
-    # A request that is refused is not repeated.
-    assert len(server.requests) == 2 + 1 + 4
-    assert replay(db, result.run_id).is_same
-    # Once more: only what is missing is asked.
-    again = label(db, topics, level=2)
-    assert (again.counts["named"], again.counts["answers"]) == (4, 4)
-
-
-def test_a_name_that_nobody_judged_is_kept(
-    db: dbapi.Connection, topics: Topics, server: ChatServer
-) -> None:
-    ask = server.answer
-    server.answer = lambda request: (
-        ask(request) if user_text(request).startswith("Name") else '{"belongs": [99]}'
-    )
-    result = label(db, topics, level=1, retries=0, max_errors=5)
-    assert (result.precision, result.recall) == (None, None)
-    for row in rows(db, result.run_id):
-        assert row["name"]
-        assert row["held_out_precision"] is row["held_out_json"] is None
-        assert "belongs has '99', no whole number" in row["held_out_reason"]
-    assert replay(db, result.run_id).is_same
-
-
-def test_it_stops_after_errors_in_a_row_and_goes_on_later(
-    db: dbapi.Connection, topics: Topics, server: ChatServer
-) -> None:
-    server.faults += [None] * 4  # type: ignore[list-item]
-    server.always = Fault(503, "down for maintenance", headers=NO_REPEAT)
-    with pytest.raises(UserError, match=r"stopped: 2 clusters in a row .*maintenance.* is kept"):
-        label(db, topics, retries=1, max_errors=2)
-    assert status(db)[0] == "failed"
-    (run_id,) = db.execute("select max(id) from runs").fetchone()
-    kept = rows(db, run_id)
-    assert len(kept) == 2
-    assert len(server.requests) == 4 + 2 * 2
-    with pytest.raises(CannotReplay, match="failed"):
-        replay(db, run_id)
-    server.always = None
-    result = label(db, topics)
-    assert result.run_id == run_id
-    found = rows(db, run_id)
-    assert found[:2] == kept
-    assert len(found) == 6
-    assert status(db) == ("finished", None)
-    assert db.execute("select count(*) from item_errors").fetchone() == (0,)
-    assert len(server.requests) == 8 + 8
-    assert result.counts["requests"] == 16
-    assert replay(db, run_id).is_same
-
-
-def test_a_wrong_key_stops_at_once(
-    db: dbapi.Connection,
-    topics: Topics,
-    server: ChatServer,
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    server.key = "sesame"
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(UserError, match="No key found"):
-        label(db, topics, level=1, model="locked")
-    assert server.requests == []
-    (home / "keys.json").write_text(json.dumps({"tiny": "wrong"}))
-    with pytest.raises(UserError, match="Incorrect API key"):
-        label(db, topics, level=1, model="locked")
-    assert len(server.requests) == 1
-    (home / "keys.json").write_text(json.dumps({"tiny": "sesame"}))
-    result = label(db, topics, level=1, model="locked")
-    assert result.counts["named"] == 2
-    # The key is in no row of the file.
-    assert not any("sesame" in line for line in db.iterdump())
 
 
 def test_names_beside_each_other_differ(
@@ -494,191 +291,3 @@ def test_wrong_words_get_one_sentence(db: dbapi.Connection, topics: Topics) -> N
         with pytest.raises(UserError, match=message):
             label_clusters(db, topics.run_id, asking=asking)
     assert db.execute("select count(*) from runs where kind = 'label'").fetchone() == (0,)
-
-
-class Local(llm.Model):
-    """A model on this machine: it has neither schemas nor a way to be interrupted."""
-
-    model_id = "local"
-    needs_key = None
-    delays: list[float] = []  # noqa: RUF012
-
-    def execute(self, prompt: Any, stream: bool, response: Any, conversation: Any) -> Iterator[str]:
-        from chat_server import sensible_answer
-
-        if self.delays:
-            time.sleep(self.delays.pop())
-        assert prompt.system
-        yield sensible_answer({"messages": [{"content": prompt.prompt}]})
-
-
-class LocalPlugin:
-    @llm.hookimpl
-    def register_models(self, register: Any) -> None:
-        register(Local())
-
-
-def test_a_local_model_without_a_server(db: dbapi.Connection, topics: Topics) -> None:
-    llm.get_models()  # loads the plugins there are
-    plugin = LocalPlugin()
-    llm.plugins.pm.register(plugin)
-    try:
-        Local.delays = [8.0]
-        result = label(db, topics, model="local", timeout=2.0)
-    finally:
-        llm.plugins.pm.unregister(plugin)
-    assert result.counts["named"] == 6
-    assert result.counts["retries"] == 1
-    # It does not say how many tokens that took.
-    assert {row["prompt_tokens"] for row in rows(db, result.run_id)} == {None}
-    assert replay(db, result.run_id).is_same
-
-
-# Whoever starts the tests in the background may have them ignore Ctrl-C, and so their children.
-COMMAND = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from nearsql.pipeline.cli import main
-main()
-"""
-
-
-def start(database: Path, topics: Topics, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            COMMAND,
-            *("label", str(database), str(topics.run_id)),
-            *("--method", "llm", "--model", "tiny", "--backoff", "0.01", *options),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    )
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_midway_it_goes_on_and_pays_nothing_twice(
-    database: Path, db: dbapi.Connection, topics: Topics, server: ChatServer, how: signal.Signals
-) -> None:
-    server.slow_s = 0.15
-    process = start(database, topics)
-    deadline = time.monotonic() + 60
-    while len(server.requests) < 6 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(how)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == (-9 if how == signal.SIGKILL else 130), said
-    kept = rows(db, 2)
-    assert 1 <= len(kept) <= 3
-    stored = db.execute("select count(*) from llm_responses").fetchone()[0]
-    assert db.execute("pragma integrity_check").fetchone() == ("ok",)
-    before = len(server.requests)
-    assert stored >= before - 1  # at most the answer under way is lost
-    server.slow_s = 0
-    assert label(db, topics).counts["named"] == 6
-    assert len(server.requests) - before == 12 - stored
-    assert rows(db, 2)[: len(kept)] == kept
-    assert len(rows(db, 2)) == 6
-    assert db.execute("select count(*) from runs").fetchone() == (2,)
-    assert replay(db, 2).is_same
-
-
-def test_the_command_from_question_to_name(
-    database: Path,
-    db: dbapi.Connection,
-    topics: Topics,
-    server: ChatServer,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    words = ["label", str(database), str(topics.run_id), "--method", "llm", "--model", "tiny"]
-    with pytest.raises(SystemExit) as ended:
-        cli.main([*words, "--dry-run", "--level", "1"])
-    assert ended.value.code == 0
-    out, said = capsys.readouterr()
-    assert out.count("=== cluster") == 2
-    assert "Name a group of 24 items." in out
-    assert said.startswith("2 questions of about ")
-    assert server.requests == []
-    server.faults += [Fault(text="no idea")] * 5
-    process = start(database, topics, "--level", "1", "-o", "temperature", "0")
-    out, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
-    assert "cluster 0 of level 1: the answer is no JSON object: 'no idea' (asked 5 times)" in said
-    assert "1 of 2 clusters" in said
-    assert "retries   4" in said
-
-
-@pytest.fixture
-def photos(db: dbapi.Connection) -> int:
-    """Two clusters of eight pictures, red and blue, one of which is gone; gives the clustering's run."""
-    with immediate(db):
-        for item in range(1, 17):
-            out = io.BytesIO()
-            colour = (200, 4 * item, 0) if item < 9 else (0, 4 * item, 200)
-            Image.new("RGB", (20, 10), colour).save(out, "PNG")
-            data = out.getvalue()
-            db.execute(
-                "insert into items (id, kind, collection, sha256, width, height, sequence_number, uri)"
-                " values (?, 'image', 'photos', ?, 20, 10, ?, '/nowhere/to/be/found.png')",
-                (item, hashlib.sha256(data).hexdigest(), item),
-            )
-            if item != 2:
-                db.execute("insert into item_images values (?, 'image/png', ?)", (item, data))
-    with run(db, "cluster", parameters={"method": "tests"}) as current, immediate(db):
-        for n in range(2):
-            add_cluster(db, current.id, 1, n, list(range(8 * n + 1, 8 * n + 9)))
-    return current.id
-
-
-def pictures_in(request: dict[str, Any]) -> list[Image.Image]:
-    parts = request["messages"][-1]["content"]
-    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
-    prefix = "data:image/jpeg;base64,"
-    assert all(url.startswith(prefix) for url in urls)
-    return [Image.open(io.BytesIO(base64.b64decode(url.removeprefix(prefix)))) for url in urls]
-
-
-def test_a_model_that_sees_is_shown_the_images(
-    db: dbapi.Connection, photos: int, server: ChatServer
-) -> None:
-    def by_colour(request: dict[str, Any]) -> str:
-        prompt = user_text(request)
-        reds = [image.getpixel((5, 5))[0] > 100 for image in pictures_in(request)]
-        numbers = re.findall(r"^(\d+)\. attached image (\d+)", prompt, re.MULTILINE)
-        assert [int(i) for _, i in numbers] == list(range(1, len(reds) + 1))
-        if prompt.startswith("Name"):
-            assert len(set(reds)) == 1
-            name = "red ones" if reds[0] else "blue ones"
-            return json.dumps({"name": name, "summary": "s", "category": "c", "strength": 10})
-        red = "red ones" in prompt
-        return json.dumps(
-            {"belongs": [int(n) for (n, _), r in zip(numbers, reds, strict=True) if r == red]}
-        )
-
-    server.answer = by_colour
-    asking = Asking("seeing", showing=Showing(images=True), backoff=0.001)
-    result = label_clusters(db, photos, asking=asking)
-    assert [row["name"] for row in rows(db, result.run_id)] == ["red ones", "blue ones"]
-    assert (result.precision, result.recall) == (1.0, 1.0)
-    assert all(image.size == (240, 120) for image in pictures_in(server.requests[0]))
-    # The one that is gone is missed, and said to be.
-    assert db.execute("select stage, item_id from item_errors").fetchall() == [("picture", 2)]
-    assert not any(2 in json.loads(row["shown_item_ids_json"]) for row in rows(db, result.run_id))
-    stored = db.execute("select attachments_json from llm_responses order by id limit 1").fetchone()
-    assert len(set(json.loads(stored[0]))) == len(pictures_in(server.requests[0]))
-    assert replay(db, result.run_id).is_same
-    asked = len(server.requests)
-    label_clusters(db, photos, asking=asking)
-    assert len(server.requests) == asked
-    # Without the images there is nothing to ask.
-    with pytest.raises(UserError, match="no cluster was named, the last because of cluster 1 of"):
-        label_clusters(db, photos, asking=Asking("seeing", max_errors=1))
-    (message,) = db.execute(
-        "select distinct message from item_errors where stage = 'name'"
-    ).fetchone()
-    assert message.startswith(
-        "its items have neither text nor labels nor predicted classes; --images"
-    )

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from docs.example_database import build
 from nearsql.pipeline.cli import cli
 from nearsql.udfs import connection
 
@@ -29,17 +28,10 @@ def steps() -> Iterator[tuple[str, str]]:
                     yield "sql", statement
 
 
-@pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("search") / "digits.db"
-    build(path)
-    return path
-
-
 def test_everything_on_the_page_runs(
-    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    example_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(example, tmp_path)
+    shutil.copy(example_database, tmp_path)
     monkeypatch.chdir(tmp_path)
     done = {"command": 0, "sql": 0}
     for kind, text in steps():
@@ -56,9 +48,9 @@ def test_everything_on_the_page_runs(
     assert done["sql"] >= 11
 
 
-def test_what_the_page_says_of_the_answers(example: Path, tmp_path: Path) -> None:
+def test_what_the_page_says_of_the_answers(example_database: Path, tmp_path: Path) -> None:
     """The index of the page's first command is used, and past it the answer is the same there."""
-    path = shutil.copy(example, tmp_path)
+    path = shutil.copy(example_database, tmp_path)
     assert CliRunner().invoke(cli, ["index", str(path), "digits/pixels"]).exit_code == 0
     db = connection.connect(path, read_only=True)
     plan = dict(db.execute("select fact, value from search_plan('digits/pixels')").fetchall())
