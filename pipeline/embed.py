@@ -22,6 +22,7 @@ from nearsql.pipeline.embed_spaces import (
     load_encoder,
     move_checkpoint,
     read_model,
+    same_parameters,
     save_model,
 )
 from nearsql.pipeline.encode_items import Encoded, encode_items
@@ -36,6 +37,7 @@ from nearsql.pipeline.encoders import (
 from nearsql.pipeline.estimate import duration_in_words, size_in_words
 from nearsql.pipeline.item_contents import Items
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.result_tables import Again, ResultTable, stored_by_item
 from nearsql.pipeline.runs import Run, RunInput, hash_rows, immediate, run
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
@@ -180,33 +182,52 @@ def _as_asked(
     return move_checkpoint(db, target, checkpoint.as_parameter())
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """Encodes again the items that the recorded run wrote, and hashes the vectors as it did."""
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """The vectors of the items that the recorded run wrote, encoded again."""
     assert recorded.model_id is not None  # embed runs have one
+    model = read_model(db, recorded.model_id)
     try:
         module = find_module(recorded.parameters["model"])
         # On the same kind of device: another one gives other last bits.
         device = recorded.parameters.get("computation", {}).get("device", "cpu")
-        encoder = load_encoder(module, read_model(db, recorded.model_id), device)
+        encoder = load_encoder(module, model, device)
     except UserError as error:
         raise CannotReplay(f"run {recorded.id}: {error}") from error
-    ids = [
-        item_id
-        for (item_id,) in db.execute(
-            "select item_id from vectors where run_id = ? order by item_id", (recorded.id,)
+    if not same_parameters(model.parameters, recorded.parameters["model_parameters"]):
+        raise CannotReplay(
+            f"run {recorded.id} was made with other parameters of the model {model.name!r} than it has"
         )
-    ]
+    ids = _items_written(db, recorded)
 
-    def rows() -> Iterator[tuple[int, bytes]]:
+    def again() -> Iterator[tuple[int, bytes]]:
         batch_size = recorded.parameters["batch_size"]
-        for batch in encode_items(db, encoder, ids, module.KIND, batch_size):
-            for item in batch:
-                if item.problem is not None:
-                    raise CannotReplay(f"item {item.item_id} ({item.uri}): {item.problem}")
-                yield item.item_id, item.vector
+        with images.quiet_decoders():
+            for batch in encode_items(db, encoder, ids, module.KIND, batch_size):
+                for item in batch:
+                    if item.problem is not None:
+                        raise CannotReplay(f"item {item.item_id} ({item.uri}): {item.problem}")
+                    yield item.item_id, item.vector
 
-    with images.quiet_decoders():
-        return hash_rows(rows())
+    stored = stored_by_item(db, read_sql(__package__, "vectors_of_run"), recorded.id, ids)
+    table = ResultTable("vectors", ("item_id", "vector"), 1, stored, again(), {"vector": "<f4"})
+    return Again([table], device=encoder.device, computation=encoder.computation)
+
+
+def _items_written(db: dbapi.Connection, recorded: RecordedRun) -> list[int]:
+    """The items that have their vectors from a run. Raises CannotReplay when others were asked for."""
+    collection = recorded.parameters["collection"]
+    found = db.execute(
+        "select v.item_id, i.collection from vectors v join items i on i.id = v.item_id"
+        " where v.run_id = ? order by v.item_id",
+        (recorded.id,),
+    ).fetchall()
+    for item_id, of_item in found:
+        if collection is not None and of_item != collection:
+            raise CannotReplay(
+                f"run {recorded.id} read the collection {collection!r}, and item {item_id}, to which"
+                f" it gave a vector, is of {of_item!r}"
+            )
+    return [item_id for item_id, _ in found]
 
 
 def _items_to_do(

@@ -112,7 +112,8 @@ def save_model(db: dbapi.Connection, model: Model) -> int:
             model_id, parameters, sha256 = row
             if not model.arrays:
                 there = json.loads(parameters)
-                if sha256 == model.checkpoint_sha256 and _same(there, model.parameters):
+                is_same = sha256 == model.checkpoint_sha256
+                if is_same and same_parameters(there, model.parameters):
                     _move_checkpoint(db, model_id, there, model.parameters)
                     return int(model_id)
                 if model.checkpoint_sha256 is None:
@@ -146,7 +147,7 @@ def move_checkpoint(db: dbapi.Connection, target: Target, checkpoint: Mapping[st
     return replace(target, model=replace(target.model, parameters=parameters))
 
 
-def _same(there: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+def same_parameters(there: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
     """Whether two models' parameters are the same, wherever their checkpoint lies."""
     there, parameters = dict(there), dict(parameters)
     if "checkpoint" in parameters:

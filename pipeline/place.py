@@ -12,9 +12,11 @@ import json
 from dataclasses import dataclass, field
 
 from nearsql.pipeline.console import UserError, progress
+from nearsql.pipeline.map_tables import points_table, vectors_table
 from nearsql.pipeline.project import PACKAGES
 from nearsql.pipeline.replay import RecordedRun
-from nearsql.pipeline.run_spaces import refuse_if_changed, run_read_by
+from nearsql.pipeline.result_tables import Again
+from nearsql.pipeline.run_spaces import refuse_if_changed, refuse_other_result, run_read_by
 from nearsql.pipeline.runs import hash_rows, immediate, run, run_input, space_input
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
@@ -93,11 +95,17 @@ def place(
     return PlaceResult(map_run, source.name, current.id, dict(current.counts))
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of the places that a run gave, computed anew for the same items."""
-    read = run_read_by(db, recorded, f"the map that run {recorded.id} added to is deleted")
-    items = [item for item, _, _ in _written(db, recorded.id)]
-    return hash_rows((item, x, y) for item, x, y, _ in _compute(db, read, items))
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """The places that a run gave, computed anew for the same items."""
+    what = f"the map that run {recorded.id} added to"
+    read = run_read_by(db, recorded, f"{what} is deleted")
+    refuse_other_result(db, recorded, read, what)
+    written = _written(db, recorded.id)
+    found = _compute(db, read, [item for item, _, _ in written])
+    tables = [points_table(written, found)]
+    if find_map(db.apsw, read).run.settings.n_components > 2:
+        tables.append(vectors_table(db, recorded.id, found))
+    return Again(tables, lambda: hash_rows(row[:3] for row in found))
 
 
 def _compute(db: dbapi.Connection, map_run: int, items: list[int]) -> list[Row]:

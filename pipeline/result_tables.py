@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nearsql.pipeline.runs import RowHash
 from nearsql.udfs import dbapi
@@ -43,7 +44,7 @@ class ResultTable:
 class Again:
     """A run's result, computed anew.
 
-    tables: gone through once, one after the other. sha256: of the result, asked for when they are at
+    tables: gone through once, one after the other; those of one name are parts of one table. sha256: of the result, asked for when they are at
     their end; None: the hash of all rows that came out again, in this order (`hash_rows`). device: what
     was computed on, in words. computation: what else the last bits may hang on, where the run recorded
     it (see devices.computation).
@@ -106,11 +107,12 @@ def compare(result: Again, n_first: int) -> tuple[str, list[Comparison]]:
     n_first: so many differences of each table are kept.
     """
     digest = RowHash()
-    found = []
+    found: dict[str, Comparison] = {}
     for table in result.tables:
         again = table.again if result.sha256 else _hashed(table.again, digest)
-        found.append(_compare(table, again, n_first))
-    return result.sha256() if result.sha256 else digest.hexdigest(), found
+        so_far = found.setdefault(table.name, Comparison(table.name))
+        _compare(table, again, so_far, n_first)
+    return result.sha256() if result.sha256 else digest.hexdigest(), list(found.values())
 
 
 def stored_by_item(
@@ -134,9 +136,8 @@ def _hashed(rows: Iterable[Row], digest: RowHash) -> Iterator[Row]:
         yield row
 
 
-def _compare(table: ResultTable, again: Iterable[Row], n_first: int) -> Comparison:
-    """Merges both sides by their keys."""
-    found = Comparison(table.name)
+def _compare(table: ResultTable, again: Iterable[Row], found: Comparison, n_first: int) -> None:
+    """Merges both sides by their keys, and adds to what was found so far."""
     n = table.n_keys
     left, right = iter(table.stored), iter(again)
     stored, computed = next(left, None), next(right, None)
@@ -164,7 +165,6 @@ def _compare(table: ResultTable, again: Iterable[Row], n_first: int) -> Comparis
                         so_far = found.largest.get(difference.column, 0.0)
                         found.largest[difference.column] = max(so_far, difference.by)
             stored, computed = next(left, None), next(right, None)
-    return found
 
 
 def _same(one: Row, other: Row) -> bool:
@@ -203,13 +203,17 @@ def _differences(table: ResultTable, stored: Row, again: Row) -> Iterator[Differ
 
 def _distance(one: Any, other: Any, dtype: str | None) -> float | None:
     """How far two real numbers or arrays of them lie apart; None when that means nothing."""
-    if isinstance(one, float) and isinstance(other, float):
-        distance = abs(one - other)
-    elif dtype is None or not isinstance(one, bytes) or not isinstance(other, bytes):
+    numbers = [_numbers(value, dtype) for value in (one, other)]
+    if numbers[0] is None or numbers[1] is None or len(numbers[0]) != len(numbers[1]):
         return None
-    elif len(one) != len(other) or not one or len(one) % np.dtype(dtype).itemsize:
-        return None
-    else:
-        arrays = (np.frombuffer(data, dtype).astype(np.float64) for data in (one, other))
-        distance = float(np.abs(np.subtract(*arrays)).max())
+    distance = float(np.abs(numbers[0] - numbers[1]).max(initial=0.0))
     return distance if math.isfinite(distance) else None
+
+
+def _numbers(value: Any, dtype: str | None) -> NDArray[np.float64] | None:
+    if isinstance(value, float):
+        return np.array([value])
+    is_array = dtype is not None and isinstance(value, bytes)
+    if not is_array or len(value) % np.dtype(dtype).itemsize:
+        return None
+    return np.frombuffer(value, dtype).astype(np.float64)

@@ -45,6 +45,22 @@ def run_read_by(db: dbapi.Connection, recorded: RecordedRun, deleted: str) -> in
     return int(row[0])
 
 
+def refuse_other_result(
+    db: dbapi.Connection, recorded: RecordedRun, run_id: int, what: str
+) -> None:
+    """Raises CannotReplay when the run that a run read is not the one that it has on record.
+
+    The id of a deleted run may be given to another. what: such as 'the map that run 7 added to'.
+    """
+    (sha256,) = db.execute("select result_sha256 from runs where id = ?", (run_id,)).fetchone()
+    then = recorded.parameters
+    if (then["run"], then["run_sha256"]) != (run_id, sha256):
+        raise CannotReplay(
+            f"{what} was run {then['run']} with the result {str(then['run_sha256'])[:12]}...; now it"
+            f" is run {run_id} with {str(sha256)[:12]}..."
+        )
+
+
 def add_runs_read(current: Run, run_ids: Iterable[int], kind: str) -> None:
     """Records other runs, of one kind, that this one turned out to read.
 

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nearsql.pipeline.annotations.again import Brought, truth_again
 from nearsql.pipeline.annotations.coco import open_coco
 from nearsql.pipeline.annotations.files import sha256_of
 from nearsql.pipeline.annotations.objects import ImageTruth, LabelSource, truth_sha256
-from nearsql.pipeline.annotations.writer import Item, TruthWriter, brought_row, rows_of, storable
+from nearsql.pipeline.annotations.writer import Item, TruthWriter, rows_of, storable
 from nearsql.pipeline.annotations.yolo import open_yolo
 from nearsql.pipeline.console import UserError, progress
 from nearsql.pipeline.ingest.folders import resolved_folder, uri_of
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
-from nearsql.pipeline.runs import RunInput, hash_rows, immediate, run
+from nearsql.pipeline.result_tables import Again
+from nearsql.pipeline.runs import RunInput, immediate, run
 from nearsql.udfs import dbapi
 
 Format = Literal["yolo", "coco"]
@@ -146,7 +148,7 @@ def annotate_with(
     return AnnotateResult(current.id, current.counts)
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
     """What the recorded run would bring now: reads the labels of its items again; for `nearsql replay`.
 
     Raises CannotReplay when the labels are gone, or when a later run has replaced what it brought.
@@ -165,9 +167,11 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
             items = _items(db, parameters["collection"], labels.root)
             labels.source.match([place for item in items for place in item.places])
             again = [item for item in items if item.id in brought]
-            return hash_rows(_brought_again(recorded, labels.source, again, brought))
+            found = list(_brought_again(recorded, labels.source, again, brought))
+            splits = [(item.id, labels.source.split(item.places[0])) for item in again]
     except UserError as error:
         raise CannotReplay(f"the labels of run {recorded.id} are gone: {error}") from error
+    return truth_again(db, recorded.id, found, splits)
 
 
 def _brought(db: dbapi.Connection, recorded: RecordedRun) -> dict[int, bool]:
@@ -194,7 +198,7 @@ def _brought(db: dbapi.Connection, recorded: RecordedRun) -> dict[int, bool]:
 
 def _brought_again(
     recorded: RecordedRun, source: LabelSource, items: Sequence[Item], brought: dict[int, bool]
-) -> Iterator[tuple[str, int, str]]:
+) -> Iterator[Brought]:
     if len(items) != len(brought):
         raise CannotReplay(
             f"{len(brought) - len(items):,} of the images of run {recorded.id} were moved elsewhere"
@@ -205,7 +209,7 @@ def _brought_again(
             raise CannotReplay(
                 f"the labels of {item.places[0]}, that run {recorded.id} read, are gone"
             )
-        yield brought_row(item, truth, rows_of(item, truth))
+        yield Brought(item, truth, rows_of(item, truth))
 
 
 def _items(db: dbapi.Connection, collection: str, root: Path) -> list[Item]:

@@ -21,6 +21,12 @@ BATCH_NUMBERS = 1_000_000
 
 SOURCE_OF_SPLITS = "annotations"
 
+# The columns of rows_of.
+COLUMNS = (
+    *("class_id", "class_name", "x_min", "y_min", "x_max", "y_max", "polygons_json", "is_crowd"),
+    *("mask_json", "area"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Item:

@@ -7,10 +7,12 @@ memberships. Each space is a run of its own, and no run touches another's rows.
 """
 
 import importlib
+from typing import cast
 
 from nearsql.pipeline.cluster.groups import ClusterResult
 from nearsql.pipeline.cluster.run import cluster_spaces
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.result_tables import Again
 from nearsql.udfs import dbapi
 
 __all__ = ["METHODS", "ClusterResult", "cluster_spaces", "recompute"]
@@ -24,12 +26,13 @@ METHODS = {
 }
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of a clustering run's result, computed anew."""
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """A clustering run's result, computed anew."""
     method = recorded.parameters.get("method")
     if method not in METHODS:
         raise CannotReplay(
             f"run {recorded.id} clustered by {method!r}; what can be replayed is "
             + ", ".join(METHODS)
         )
-    return str(importlib.import_module(METHODS[method]).recompute(db, recorded))
+    module = importlib.import_module(METHODS[method])
+    return cast(Again, module.recompute(db, recorded))

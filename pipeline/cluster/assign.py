@@ -19,7 +19,8 @@ from nearsql.pipeline.cluster.held_out import held_out_agreement
 from nearsql.pipeline.cluster.run import PACKAGES
 from nearsql.pipeline.console import progress
 from nearsql.pipeline.replay import RecordedRun
-from nearsql.pipeline.run_spaces import refuse_if_changed, run_read_by
+from nearsql.pipeline.result_tables import Again, ResultTable
+from nearsql.pipeline.run_spaces import refuse_if_changed, refuse_other_result, run_read_by
 from nearsql.pipeline.runs import hash_rows, immediate, run, run_input, space_input
 from nearsql.udfs import dbapi
 from nearsql.udfs.clustering.cluster_model import find_model
@@ -99,11 +100,14 @@ def assign(db: dbapi.Connection, clustering_run: int, *, quiet: bool = True) -> 
     return AssignResult(clustering_run, source.name, current.id, dict(current.counts))
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of what a run assigned, computed anew for the same items."""
-    read = run_read_by(db, recorded, f"the clustering that run {recorded.id} added to is deleted")
-    items = sorted({item for item, _, _ in _written(db, recorded.id)})
-    return hash_rows(_places(db, read, items))
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """What a run assigned, computed anew for the same items."""
+    what = f"the clustering that run {recorded.id} added to"
+    read = run_read_by(db, recorded, f"{what} is deleted")
+    refuse_other_result(db, recorded, read, what)
+    written = _written(db, recorded.id)
+    again = _places(db, read, sorted({item for item, _, _ in written}))
+    return Again([ResultTable("memberships", ("item_id", "level", "label"), 2, written, again)])
 
 
 def _compute(db: dbapi.Connection, run_id: int, items: Sequence[int]) -> list[Assignment]:

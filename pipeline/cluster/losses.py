@@ -20,11 +20,13 @@ from nearsql.pipeline.cluster.results import (
     FoundClusters,
     MemberRow,
     hash_result,
+    result_again,
     write_result,
 )
 from nearsql.pipeline.cluster.run import PACKAGES
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.runs import Run, immediate, run, run_input
 from nearsql.udfs import dbapi
 
@@ -110,15 +112,14 @@ def cluster_losses(
     return LossClusterResult(current.id, dict(current.counts))
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of a run's clusters, computed anew."""
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """A run's clusters, computed anew."""
     then = recorded.parameters
     try:
         matrix = loss_matrix(db, then["loss_distance_run"], then["component"], then["symmetrize"])
     except UserError as error:
         raise CannotReplay(f"run {recorded.id}: {error}") from error
-    found = _hdbscan(matrix, then)
-    return hash_result(found.clusters, found.members)
+    return result_again(db, recorded.id, _hdbscan(matrix, then))
 
 
 def loss_matrix(db: dbapi.Connection, run_id: int, component: str, symmetrize: str) -> LossMatrix:

@@ -12,10 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsql.pipeline.result_tables import Again, ResultTable
 from nearsql.pipeline.runs import hash_rows
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.space_points import normalized
+from nearsql.udfs.sql_files import read_sql
 
 # Vectors summed at a time.
 _BLOCK = 4096
@@ -157,3 +159,42 @@ def hash_result(clusters: Sequence[ClusterRow], members: Sequence[MemberRow]) ->
     clusters = sorted(clusters, key=lambda row: (row.level, row.label))
     members = sorted(members, key=lambda row: (row.level, row.item_id))
     return hash_rows(chain(clusters, members))
+
+
+def result_again(db: dbapi.Connection, run_id: int, found: FoundClusters) -> Again:
+    """What a run found, computed anew, beside the clusters and members that it stored."""
+    clusters = sorted(
+        (
+            # Where no other level is said, a parent is one above.
+            row
+            if row.parent is None
+            else row._replace(parent_level=row.parent_level or row.level - 1)
+            for row in found.clusters
+        ),
+        key=lambda row: (row.level, row.label),
+    )
+    members = sorted(found.members, key=lambda row: (row.level, row.item_id))
+
+    def stored(name: str) -> list[tuple[object, ...]]:
+        return db.execute(read_sql(__package__, name), {"run": run_id}).fetchall()
+
+    return Again(
+        (
+            ResultTable(
+                "clusters",
+                ClusterRow._fields,
+                2,
+                stored("stored_clusters"),
+                map(tuple, clusters),
+                {"centroid": "<f4"},
+            ),
+            ResultTable(
+                "memberships",
+                MemberRow._fields,
+                2,
+                stored("stored_members"),
+                map(tuple, members),
+            ),
+        ),
+        lambda: hash_result(found.clusters, found.members),
+    )

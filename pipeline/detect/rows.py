@@ -147,8 +147,7 @@ class ResultHash:
         """One image's rows; images come in the order of their ids."""
         for table, found in rows.tables.items():
             for row in found:
-                hashed = [v for c, v in zip(COLUMNS[table], row, strict=True) if c != _NOT_HASHED]
-                self._digests[table].add((rows.item_id, *hashed))
+                self._digests[table].add((rows.item_id, *hashed_row(table, row)))
         for layer, vector in sorted(rows.vectors.items()):
             if (rows.item_id, layer) in self._written:
                 self._digests["vectors"].add((rows.item_id, layer, vector))
@@ -158,16 +157,29 @@ class ResultHash:
         return _together(self._digests)
 
 
+def hashed_columns(table: str) -> tuple[str, ...]:
+    """The columns behind the item that a result's hash takes in."""
+    return tuple(column for column in COLUMNS[table] if column != _NOT_HASHED)
+
+
+def hashed_row(table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Of a row of ItemRows, the values of `hashed_columns`."""
+    return tuple(v for c, v in zip(COLUMNS[table], row, strict=True) if c != _NOT_HASHED)
+
+
+def stored_sql(table: str, *, of_one: bool = False) -> str:
+    """Asks for item and hashed columns of what :run says, in order; of one :item, or of all."""
+    return (
+        f"select item_id, {', '.join(hashed_columns(table))} from {table} where run_id = :run"
+        f"{' and item_id = :item' if of_one else ''} order by item_id, {_ORDER[table]}"
+    )
+
+
 def stored_sha256(db: dbapi.Connection, run_id: int) -> str:
     """The ResultHash of what the file has of a run."""
     digests = {table: RowHash() for table in (*COLUMNS, "vectors")}
-    for table, columns in COLUMNS.items():
-        names = ", ".join(column for column in columns if column != _NOT_HASHED)
-        for row in db.execute(
-            f"select item_id, {names} from {table} where run_id = ?"
-            f" order by item_id, {_ORDER[table]}",
-            (run_id,),
-        ):
+    for table in COLUMNS:
+        for row in db.execute(stored_sql(table), {"run": run_id}):
             digests[table].add(row)
     # Each space in item order by its index, and merged: sorting would copy every vector.
     spaces = db.execute(_SPACES_SQL, (run_id,)).fetchall()

@@ -8,7 +8,7 @@ way; run again, it goes on under the same id, and judges again what has changed 
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,17 +16,17 @@ import torch
 from nearsql.pipeline import devices, images
 from nearsql.pipeline.console import UserError, progress, say
 from nearsql.pipeline.detect import metric_space
+from nearsql.pipeline.detect.again import items_again
 from nearsql.pipeline.detect.forward import find_layers
 from nearsql.pipeline.detect.judge import Judge, Judged
 from nearsql.pipeline.detect.model_and_spaces import feature_spaces, model_name, save_detector
 from nearsql.pipeline.detect.rows import (
     VECTORS_OF_RUN,
-    ResultHash,
+    ItemRows,
     forget,
     item_rows,
     stored_sha256,
     write_rows,
-    written_vectors,
 )
 from nearsql.pipeline.detect.settings import METRICS_CONF, Parameters, Settings
 from nearsql.pipeline.detect.supercategories import for_collection, read_mapping
@@ -34,6 +34,7 @@ from nearsql.pipeline.detect.weights import Detector, load_detector
 from nearsql.pipeline.estimate import duration_in_words, size_in_words
 from nearsql.pipeline.item_contents import Items
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.runs import Run, RunInput, immediate, run
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
@@ -159,8 +160,8 @@ def detect(
     return DetectResult(current.id, name, spaces, current.counts, current.timings)
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """Judges the recorded run's images again, batch by batch as then, and hashes what comes out.
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """What comes out when the recorded run's images are judged again, batch by batch as then.
 
     Images that the run could not use are judged along, since they were in the batches, but have no part in
     the result. Raises CannotReplay when annotations or rows are no longer those of the run.
@@ -176,16 +177,24 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
             "select item_id from image_metrics where run_id = ?", (recorded.id,)
         )
     }
-    digest = ResultHash(set(written_vectors(db, recorded.id)))
-    with images.quiet_decoders():
-        for batch in judge.judge_items(db, _tried_by(db, recorded.id), parameters.batch):
-            for one in batch:
-                if one.item_id not in judged:
-                    continue
-                if one.problem is not None:
-                    raise CannotReplay(f"item {one.item_id} ({one.uri}): {one.problem}")
-                digest.add(item_rows(one, judge.detector.classes, judge.detector.components))
-    return digest.hexdigest()
+
+    def again() -> Iterator[ItemRows]:
+        with images.quiet_decoders():
+            for batch in judge.judge_items(db, _tried_by(db, recorded.id), parameters.batch):
+                for one in batch:
+                    if one.item_id not in judged:
+                        continue
+                    if one.problem is not None:
+                        raise CannotReplay(f"item {one.item_id} ({one.uri}): {one.problem}")
+                    yield item_rows(one, judge.detector.classes, judge.detector.components)
+
+    return items_again(
+        db,
+        recorded.id,
+        again(),
+        device=devices.describe(device),
+        computation=devices.computation(device),
+    )
 
 
 def recorded_judge(db: dbapi.Connection, recorded: RecordedRun, device: str = "auto") -> Judge:

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from nearsql.pipeline.console import UserError, progress
 from nearsql.pipeline.index import forecast, store, vec0
+from nearsql.pipeline.index.again import bar_table, parts_table, recall_table
 from nearsql.pipeline.index.recall import (
     MEASURED_ON,
     RECALL_AT,
@@ -21,6 +23,7 @@ from nearsql.pipeline.index.recall import (
 from nearsql.pipeline.index.request import Engine, IndexResult, Wish
 from nearsql.pipeline.index.vectors import SpaceVectors, read_space
 from nearsql.pipeline.replay import RecordedRun
+from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
 from nearsql.pipeline.runs import Run, RunInput, run
 from nearsql.udfs import dbapi
@@ -88,16 +91,21 @@ def make(
     )
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of an index, built anew."""
-    engine = recorded.parameters["engine"]
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """An index, built and measured anew; of vec0, whose recall is that of the table, only built."""
+    then = recorded.parameters
+    engine, seed = then["engine"], recorded.seed or 0
     found = find_space(db.apsw, space_read_by(db, recorded))
+    bar = bar_table(db, recorded)
     with stored_vectors.snapshot(db.apsw, found) as space:
         vectors = read_space(db.apsw, space, 0)
         if engine == "vec0":
-            return vec0.content_hash(vectors)
-        built = _build(engine, vectors, recorded.parameters, recorded.seed or 0, lambda rows: None)
-    return store.hash_parts(store.with_ids(built.parts(), vectors.ids, vectors.row_ids))
+            return Again([bar], partial(str, vec0.content_hash(vectors)))
+        built = _build(engine, vectors, then, seed, lambda rows: None)
+        chosen, recall = _measure(vectors, built, then, then["recall"], seed, quiet=True)
+    parts = list(store.with_ids(built.parts(), vectors.ids, vectors.row_ids))
+    tables = [parts_table(db, recorded, parts), recall_table(db, recorded, chosen, recall), bar]
+    return Again(tables, partial(store.hash_parts, parts))
 
 
 def _refuse_too_large(space: Space, needed: int) -> None:
@@ -164,33 +172,41 @@ def _make_faiss(
             index = _build(engine, vectors, options, wish.seed, bar.advance)
         build_ms = (time.perf_counter() - started) * 1000
         with current.timed("measure"):
-            search, found = _measure(vectors, index, parameters, wish, quiet)
+            chosen, found = _measure(vectors, index, parameters, wish.recall, wish.seed, quiet)
     with current.timed("write"):
         parts = store.with_ids(index.parts(), vectors.ids, vectors.row_ids)
         n_bytes, head, sha = store.write(db, index_id, parts)
-    parameters["search"] = search
+    parameters["search"] = _search_json(chosen)
     return store.Built(n, n_bytes, head, sha, parameters, found, wish.min_recall, build_ms)
 
 
 def _measure(
-    vectors: SpaceVectors, index: BuiltIndex, parameters: dict[str, Any], wish: Wish, quiet: bool
-) -> tuple[dict[str, Any], dict[int, float]]:
-    """(how to search, recall), by k: the one chosen on one sample, the other measured on another."""
+    vectors: SpaceVectors,
+    index: BuiltIndex,
+    parameters: dict[str, Any],
+    recall: float,
+    seed: int,
+    quiet: bool,
+) -> tuple[dict[int, Effort], dict[int, float]]:
+    """(how to search, recall), by k: the one chosen on one sample, the other measured on another.
+
+    recall: the one to reach.
+    """
     name, queries = vectors.space.name, min(TUNED_ON + MEASURED_ON, len(vectors))
     with progress(f"exact neighbours of {queries:,} of {name}", queries, quiet=quiet) as bar:
-        tuned_on, measured_on = draw(vectors, (TUNED_ON, MEASURED_ON), wish.seed, bar.advance)
+        tuned_on, measured_on = draw(vectors, (TUNED_ON, MEASURED_ON), seed, bar.advance)
     with progress(f"measuring the index of {name}", len(RECALL_AT), quiet=quiet) as bar:
         chosen, found = {}, {}
         effort = 1
         for k in RECALL_AT:
             how = choose(
-                vectors, index.candidates, tuned_on, k, effort, parameters.get("lists"), wish.recall
+                vectors, index.candidates, tuned_on, k, effort, parameters.get("lists"), recall
             )
             effort = how.effort
             chosen[k] = how
             found[k] = _mean_recall(vectors, index.candidates, measured_on, k, how)
             bar.advance()
-    return _search_json(chosen), found
+    return chosen, found
 
 
 def _make_vec0(

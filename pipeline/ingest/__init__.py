@@ -10,13 +10,14 @@ from nearsql.pipeline.ingest.folders import ingest_image_bytes, ingest_images
 from nearsql.pipeline.ingest.texts import ingest_texts
 from nearsql.pipeline.ingest.writer import IngestResult
 from nearsql.pipeline.replay import RecordedRun
+from nearsql.pipeline.result_tables import Again
 from nearsql.udfs import dbapi
 
 __all__ = ["IngestResult", "ingest_image_bytes", "ingest_images", "ingest_texts", "recompute"]
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """What a recorded ingest would bring now, hashed as it was then; for `nearsql replay`.
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """What a recorded ingest would bring now; for `nearsql replay`.
 
     Raises CannotReplay when its sources are gone, changed, or were never on disk.
     """

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 from nearsql.pipeline import images
 from nearsql.pipeline.ahead import map_ahead
 from nearsql.pipeline.console import UserError, progress
+from nearsql.pipeline.ingest.again import Brought, items_again, known_items
 from nearsql.pipeline.ingest.writer import Arrival, IngestResult, Problem, Writer, as_json
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
-from nearsql.pipeline.runs import RunInput, hash_rows, run
+from nearsql.pipeline.result_tables import Again
+from nearsql.pipeline.runs import RunInput, run
 from nearsql.udfs import dbapi
 
 
@@ -102,6 +104,7 @@ def ingest_image_bytes(
         "source_kind": "memory",
         "collection": collection,
         "store": True,
+        "max_pixels": max_pixels,
     }
     with run(db, "ingest", parameters=parameters, packages=("pillow",)) as current:
         writer = Writer(current, collection, source)
@@ -111,31 +114,30 @@ def ingest_image_bytes(
         return writer.finish()
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """What the recorded run would bring now: reads the folder's files again and hashes as it did."""
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """What the recorded run would bring now: reads the folder's files again."""
     if recorded.parameters["source_kind"] == "memory":
         raise CannotReplay(f"run {recorded.id} was given its images in memory: no file has them")
     try:
         root = resolved_folder(recorded.parameters["source"])
     except UserError as error:
         raise CannotReplay(f"run {recorded.id} read a folder that is gone: {error}") from error
-    brought = dict(
-        db.execute("select sha256, sequence_number from items where run_id = ?", (recorded.id,))
-    )
+    brought = known_items(db, recorded)
     label = recorded.parameters["label"]
-
-    def rows() -> Iterator[tuple[str, int, str | None]]:
-        for path, sha256 in map_ahead(_path_and_digest, list_files(root).files):
-            if sha256 is not None and sha256 in brought:
+    max_pixels = recorded.parameters["max_pixels"]
+    found: list[Brought] = []
+    for path, sha256 in map_ahead(_path_and_digest, list_files(root).files):
+        if sha256 is not None and sha256 in brought:
+            # What only a decoder can tell, the same bytes tell again.
+            number, width, height, metadata = brought.pop(sha256)
+            if width * height <= max_pixels:
                 labels = _folder_labels(root, path, label)
-                yield sha256, brought.pop(sha256), labels.get(label or "")
-
-    result = hash_rows(rows())
+                found.append((sha256, number, labels.get(label or ""), metadata))
     if brought:
         raise CannotReplay(
             f"{len(brought):,} of the images that run {recorded.id} brought are no longer in {root}"
         )
-    return result
+    return items_again(db, recorded, found)
 
 
 def list_files(root: Path) -> Listing:

@@ -13,10 +13,12 @@ from typing import Any, BinaryIO
 
 from nearsql.pipeline.console import UserError, progress
 from nearsql.pipeline.ingest import tables
+from nearsql.pipeline.ingest.again import Brought, items_again, known_items
 from nearsql.pipeline.ingest.tables import Format, Record
 from nearsql.pipeline.ingest.writer import Arrival, IngestResult, Problem, Writer, as_json
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
-from nearsql.pipeline.runs import RunInput, hash_rows, run
+from nearsql.pipeline.result_tables import Again
+from nearsql.pipeline.runs import RunInput, run
 from nearsql.udfs import dbapi
 
 STANDARD_INPUT = "-"
@@ -103,8 +105,8 @@ def ingest_texts(
             return writer.finish()
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """What the recorded run would bring now: reads the table again and hashes as the run did."""
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """What the recorded run would bring now: reads the table again."""
     parameters = recorded.parameters
     if parameters["source_kind"] == "standard input":
         raise CannotReplay(f"run {recorded.id} read standard input, which is not kept")
@@ -116,19 +118,8 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
     except (OSError, ValueError) as error:
         raise CannotReplay(f"{path}, which run {recorded.id} read, is gone: {error}") from error
     columns = _Columns(parameters["text"], parameters["label"], parameters["sequence"])
-    brought = dict(
-        db.execute("select sha256, sequence_number from items where run_id = ?", (recorded.id,))
-    )
-
-    def rows(records: Iterator[Record]) -> Iterator[tuple[str, int, str | None]]:
-        for record in records:
-            row = _arrival(record, path, columns)
-            if isinstance(row, Arrival) and row.sha256 in brought:
-                recorded_number = brought.pop(row.sha256)
-                number = recorded_number if columns.sequence is None else row.sequence_number
-                assert number is not None
-                yield row.sha256, number, row.labels.get(columns.label or "")
-
+    brought = known_items(db, recorded)
+    found: list[Brought] = []
     try:
         with _opened(path, False) as (file, _):
             table = tables.Source(path, file)
@@ -139,14 +130,21 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
                 parameters["encoding"],
                 parameters["delimiter"],
             )
-            result = hash_rows(rows(records))
+            for record in records:
+                row = _arrival(record, path, columns)
+                if isinstance(row, Arrival) and row.sha256 in brought:
+                    recorded_number = brought.pop(row.sha256)[0]
+                    number = recorded_number if columns.sequence is None else row.sequence_number
+                    assert number is not None
+                    label = row.labels.get(columns.label or "")
+                    found.append((row.sha256, number, label, row.metadata_json))
     except UserError as error:
         raise CannotReplay(f"the table cannot be read as run {recorded.id} did: {error}") from error
     if brought:
         raise CannotReplay(
             f"{len(brought):,} of the texts that run {recorded.id} brought are no longer in {path}"
         )
-    return result
+    return items_again(db, recorded, found)
 
 
 @contextmanager

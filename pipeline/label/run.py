@@ -28,12 +28,13 @@ from nearsql.pipeline.label.levels import (
 from nearsql.pipeline.label.model import CannotAnswer
 from nearsql.pipeline.label.prompts import Question
 from nearsql.pipeline.label.store import (
-    hash_of_labels,
     hash_of_stored,
+    labels_again,
     pooled,
     write_label,
 )
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.run_spaces import run_read_by
 from nearsql.pipeline.runs import Run, immediate, run, run_input
 from nearsql.udfs import dbapi
@@ -157,8 +158,8 @@ def questions(
     return found
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of a labelling run's result, computed anew; no model is asked.
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """A labelling run's result, computed anew; no model is asked.
 
     Its stored answers are parsed, told apart and judged again. Raises CannotReplay when what was read has
     changed, or an answer is gone.
@@ -169,14 +170,21 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
         db, recorded, f"the clusters that run {recorded.id} named are deleted"
     )
     read = _read(db, cluster_run, parameters["level"], parameters["min_size"], reading, quiet=True)
+    if cluster_run != parameters["cluster_run"]:
+        raise CannotReplay(
+            f"run {recorded.id} named the clusters of run {parameters['cluster_run']}, and its input is"
+            f" run {cluster_run}"
+        )
     if read.parameters["contents_sha256"] != parameters["contents_sha256"]:
         raise CannotReplay(
             f"the members of the clusters that run {recorded.id} named, or their texts, labels or"
             " predicted classes, have changed"
         )
     if parameters["method"] == "keywords":
-        return hash_of_labels(labels_by_keywords(read.levels))
-    return hash_of_labels(labels_from_stored_answers(db, recorded, read.levels, reading))
+        labels = labels_by_keywords(read.levels)
+    else:
+        labels = labels_from_stored_answers(db, recorded, read.levels, reading)
+    return labels_again(db, recorded.id, labels)
 
 
 def _read(

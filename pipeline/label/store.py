@@ -8,9 +8,16 @@ from typing import Any
 from nearsql.pipeline.label.clusters import Cluster
 from nearsql.pipeline.label.held_out import Judgement
 from nearsql.pipeline.label.keywords import Keyword
+from nearsql.pipeline.result_tables import Again, ResultTable
 from nearsql.pipeline.runs import hash_rows
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
+
+# The columns of labels_of_run.sql, and of Label.result.
+_RESULT = (
+    *("level", "label", "name", "description", "category", "strength", "keywords_json"),
+    *("shown_item_ids_json", "held_out_precision", "held_out_recall", "held_out_json"),
+)
 
 
 @dataclass(slots=True)
@@ -92,16 +99,21 @@ def write_label(db: dbapi.Connection, run_id: int, method: str, label: Label) ->
 
 def hash_of_stored(db: dbapi.Connection, run_id: int) -> str:
     """The SHA-256 of what a run has named."""
-    return _hash(db.execute(read_sql(__package__, "labels_of_run"), (run_id,)).fetchall())
+    return hash_rows(_stored(db, run_id))
 
 
-def hash_of_labels(labels: Sequence[Label]) -> str:
-    """The same, of labels that are not stored."""
-    return _hash([label.result() for label in labels])
+def labels_again(db: dbapi.Connection, run_id: int, labels: Sequence[Label]) -> Again:
+    """The names that a run gave, made anew, beside those that are stored."""
+    again = _sorted([label.result() for label in labels])
+    return Again([ResultTable("cluster_labels", _RESULT, 2, _stored(db, run_id), again)])
 
 
-def _hash(rows: list[tuple[Any, ...]]) -> str:
-    return hash_rows(sorted(rows, key=lambda row: (row[0], row[1])))
+def _stored(db: dbapi.Connection, run_id: int) -> list[tuple[Any, ...]]:
+    return _sorted(db.execute(read_sql(__package__, "labels_of_run"), (run_id,)).fetchall())
+
+
+def _sorted(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return sorted(rows, key=lambda row: (row[0], row[1]))
 
 
 def pooled(said: Sequence[str | None]) -> tuple[float | None, float | None]:

@@ -34,6 +34,12 @@ _OF_AN_IMAGE = (
     " where image_item_id = ? and run_id = ? order by target_item_id, component"
 )
 
+# What the hash and a replay compare, row by row.
+COLUMNS = (
+    *("image_item_id", "target_item_id", "component"),
+    *("distance", "reason", "normaliser", "n_foreground"),
+)
+
 # target item, component, distance, reason, normaliser, foreground anchors
 Row = tuple[int, str, float | None, str | None, float | None, int | None]
 

@@ -24,6 +24,7 @@ from nearsql.pipeline.item_contents import CannotRead, read_items
 from nearsql.pipeline.loss_distance.detect_run import DetectRun, checked_conf, read_detect_run
 from nearsql.pipeline.loss_distance.pairs import Pairs, checked_choice
 from nearsql.pipeline.loss_distance.rows import (
+    COLUMNS,
     Evaluator,
     Row,
     images_done,
@@ -41,6 +42,8 @@ from nearsql.pipeline.loss_distance.work import (
     run_inputs,
 )
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.result_tables import Again, ResultTable
+from nearsql.pipeline.run_spaces import space_read_by
 from nearsql.pipeline.runs import Run, immediate, run
 from nearsql.udfs import dbapi
 
@@ -142,15 +145,18 @@ def loss_distance(
     )
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """Computes the distances of the images that the recorded run wrote again, and hashes them as it did."""
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """The distances of the images that the recorded run wrote, computed again."""
     then = recorded.parameters
     try:
         source = read_detect_run(db, then["run"])
-        detector = load_recorded(source, _weights_of(db, recorded, source), devices.pick("auto"))
+        # On the same kind of device: another one gives other last bits.
+        device = devices.pick(recorded.device_kind)
+        detector = load_recorded(source, _weights_of(db, recorded, source), device)
         choice = checked_choice(
             then["pairs"],
-            space=then.get("space"),
+            # It may be called otherwise by now.
+            space=space_read_by(db, recorded) if "space" in then else None,
             k=then.get("k"),
             landmarks=then.get("landmarks"),
             seed=recorded.seed,
@@ -158,22 +164,28 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
         work = prepare_work(db, source, detector, tuple(then["components"]), choice, then["conf"])
     except UserError as error:
         raise CannotReplay(f"run {recorded.id}: {error}") from error
-    for key, what in (("predictions_sha256", "predictions"), ("pairs_sha256", "pairs")):
+    for key, what in (
+        ("predictions_sha256", "predictions"),
+        ("pairs_sha256", "pairs"),
+        ("imgsz", "image size and predictions"),
+        ("checkpoint_sha256", "weights"),
+    ):
         if work.parameters[key] != then[key]:
             raise CannotReplay(f"the {what} that run {recorded.id} was made with have changed")
     evaluator = work.evaluator()
 
-    def rows() -> Iterator[tuple[int, list[Row]]]:
-        for one in prepared_images(db, images_done(db, recorded.id), source.imgsz):
-            if one.square is None:
-                raise CannotReplay(f"item {one.item_id} ({one.uri}): {one.problem}")
-            yield (
-                one.item_id,
-                evaluator.rows(evaluator.forward(one.square), work.targets_of(one.item_id)),
-            )
+    def again() -> Iterator[tuple[Any, ...]]:
+        with images.quiet_decoders():
+            for one in prepared_images(db, images_done(db, recorded.id), source.imgsz):
+                if one.square is None:
+                    raise CannotReplay(f"item {one.item_id} ({one.uri}): {one.problem}")
+                outputs = evaluator.forward(one.square)
+                for row in evaluator.rows(outputs, work.targets_of(one.item_id)):
+                    yield one.item_id, *row
 
-    with images.quiet_decoders():
-        return rows_sha256(rows())
+    stored = ((item, *row) for item, rows in stored_rows(db, recorded.id) for row in rows)
+    table = ResultTable("loss_distances", COLUMNS, 3, stored, again())
+    return Again([table], device=devices.describe(device))
 
 
 def _weights_of(db: dbapi.Connection, recorded: RecordedRun, source: DetectRun) -> str:
