@@ -10,6 +10,7 @@ from pathlib import Path
 from nearsql.pipeline import demo
 from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.pipeline.embed import embed
+from nearsql.pipeline.evaluate import evaluate
 from nearsql.pipeline.ingest import ingest_texts
 from nearsql.pipeline.runs import immediate, run
 from nearsql.udfs import connection, dbapi
@@ -32,12 +33,14 @@ PROVERBS = (
 
 def build(path: Path) -> None:
     """Makes it: space `digits/pixels`, clusters by run 3, a map by run 4, clusters of each second item by
-    5, loss distances of a detector that does not exist by 6, space `proverbs/tfidf` by 8."""
+    5, loss distances of a detector that does not exist by 6, space `proverbs/tfidf` by 8, an evaluation of
+    `digits/pixels` by 9."""
     db = connection.create(path)
     demo.build(db, method="pca")
     cluster_spaces(db, [demo.SPACE], min_cluster_size=20, min_samples=5, downsample=2)
     _draw_loss_distances(db)
     _embed_proverbs(db)
+    evaluate(db, [demo.SPACE], label=demo.LABEL, ks=[1, 5, 20])
     db.close()
 
 

@@ -24,6 +24,10 @@ COMMANDS = {
         "nearsql.pipeline.commands.loss_distance",
         "How well each image fits what the detector saw in the others.",
     ),
+    "failures": (
+        "nearsql.pipeline.commands.failures",
+        "Say where a detector fails, and store it as findings.",
+    ),
     "neighbors": (
         "nearsql.pipeline.commands.neighbors",
         "Store the nearest neighbours of every item.",
@@ -42,6 +46,10 @@ COMMANDS = {
         "Give items that a clustering did not see to its clusters.",
     ),
     "diff": ("nearsql.pipeline.commands.diff", "Say what changed between two clusterings."),
+    "evaluate": (
+        "nearsql.pipeline.commands.evaluate",
+        "Say how well neighbours predict a label or a number.",
+    ),
     "project": ("nearsql.pipeline.commands.project", "Lay a space out as a map."),
     "export": (
         "nearsql.pipeline.commands.export",

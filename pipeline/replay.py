@@ -25,6 +25,7 @@ MODULES = {
     "embed": "nearsql.pipeline.embed",
     "detect": "nearsql.pipeline.detect.run",
     "loss-distance": "nearsql.pipeline.loss_distance.run",
+    "failures": "nearsql.pipeline.failures",
     "neighbors": "nearsql.pipeline.neighbors",
     "index": "nearsql.pipeline.index.make",
     "cluster": "nearsql.pipeline.cluster",
@@ -32,6 +33,7 @@ MODULES = {
     "label": "nearsql.pipeline.label",
     "project": "nearsql.pipeline.project",
     "place": "nearsql.pipeline.place",
+    "evaluate": "nearsql.pipeline.evaluate",
 }
 
 
