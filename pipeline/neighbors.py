@@ -24,8 +24,16 @@ from numpy.typing import NDArray
 from nearsql.pipeline.console import UserError, progress, say
 from nearsql.pipeline.estimate import duration_in_words, size_in_words
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.result_tables import Again, ResultTable, Row, stored_by_item
 from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
 from nearsql.pipeline.runs import RowHash, Run, RunInput, immediate, run, space_input
+from nearsql.pipeline.within import (
+    Within,
+    items_in_space,
+    recorded_within,
+    within_ids,
+    within_parameters,
+)
 from nearsql.udfs import dbapi
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.search.exact_search import exact_graph_blocks
@@ -33,7 +41,7 @@ from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.memory import TooLarge
 from nearsql.udfs.search.neighbors import QUERY_BLOCK, nearest
 from nearsql.udfs.search.stored_graph import graph_run
-from nearsql.udfs.search.stored_vectors import rows_of_space
+from nearsql.udfs.search.stored_vectors import rows_of_items, rows_of_space
 from nearsql.udfs.spaces import Space, find_space
 from nearsql.udfs.sql_files import read_sql
 
@@ -79,9 +87,16 @@ class _Block:
 
 
 def neighbors(
-    db: dbapi.Connection, spaces: Sequence[str], k: int = 30, quiet: bool = True
+    db: dbapi.Connection,
+    spaces: Sequence[str],
+    k: int = 30,
+    within: str | None = None,
+    quiet: bool = True,
 ) -> list[NeighborsResult]:
     """Stores the k nearest other items of every item of the spaces; gives a result for each.
+
+    within: of some items only, as `--within` has it, and among these. Such a graph is no graph of the
+    space: it is there to be read, and neither `cluster` nor `project` takes it.
 
     A space of fewer than two items is skipped. Where a finished run has the graph already, of the same
     vectors and with no smaller k, nothing is done. Raises LookupError for a space that is not there,
@@ -93,19 +108,23 @@ def neighbors(
     if not spaces:
         raise UserError("name the spaces whose neighbours to store: see `select name from spaces`")
     _refuse_unknown(db, spaces)
+    only = within_ids(db, within)
     results = []
     for name in dict.fromkeys(spaces):
         source = space_input(db, name)
-        n = source.rows or 0
-        serving = stored_neighbors(db, name, k)
+        n = items_in_space(db, source, only)
+        serving = (
+            stored_neighbors(db, name, k) if only is None else _stored_of_some(db, source, k, only)
+        )
         if n < 2:
-            reason = f"it has {n} item{'s' * (n != 1)}, and 2 are needed to be neighbours"
+            has = "it has" if only is None else "--within leaves"
+            reason = f"{has} {n} item{'s' * (n != 1)}, and 2 are needed to be neighbours"
             say(f"skipped {name}: {reason}")
             results.append(NeighborsResult(name, None, counts={"items": n}, skipped=reason))
         elif serving is not None:
             results.append(NeighborsResult(name, serving))
         else:
-            results.append(_store(db, source, k, quiet))
+            results.append(_store(db, source, k, only, quiet))
     return results
 
 
@@ -125,17 +144,54 @@ def stored_neighbors(db: dbapi.Connection, space: str, k: int) -> int | None:
     return found.id if n_rows == found.n * found.k else None
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of a stored graph, computed anew."""
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """A stored graph, computed anew."""
     if recorded.parameters.get("method") != "exact":
         raise CannotReplay(
             f"run {recorded.id} found neighbours by {recorded.parameters.get('method')!r}, not 'exact'"
         )
+    only = recorded_within(db, recorded)
+    subset = None if only is None else only.ids
     space = find_space(db.apsw, space_read_by(db, recorded))
     digest = RowHash()
-    for block in exact_graph_blocks(db.apsw, space, recorded.parameters["k"]):
-        _hash(digest, _Block(*block))
-    return digest.hexdigest()
+
+    def again() -> Iterator[Row]:
+        for arrays in exact_graph_blocks(db.apsw, space, recorded.parameters["k"], subset=subset):
+            block = _Block(*arrays)
+            _hash(digest, block)
+            yield from _rows(block)
+
+    items = db.execute(
+        "select distinct item_id from neighbors where run_id = ? order by item_id",
+        (recorded.id,),
+    ).fetchall()
+    stored = stored_by_item(db, _sql("of_items"), recorded.id, [item for (item,) in items])
+    columns = ("item_id", "rank", "neighbor_id", "distance")
+    return Again([ResultTable("neighbors", columns, 2, stored, again())], digest.hexdigest)
+
+
+def _rows(block: _Block) -> Iterator[Row]:
+    """The rows of a block as they are stored, by item and rank."""
+    for item, ids, distances in zip(
+        block.items.tolist(), block.neighbors.tolist(), block.distances.tolist(), strict=True
+    ):
+        for rank, (neighbor, distance) in enumerate(zip(ids, distances, strict=True), 1):
+            yield item, rank, neighbor, distance
+
+
+def _stored_of_some(db: dbapi.Connection, source: RunInput, k: int, only: Within) -> int | None:
+    """As `stored_neighbors`, of the graph of these items alone."""
+    n = items_in_space(db, source, only)
+    asked = {
+        "space_id": source.space_id,
+        "generation": source.generation,
+        "generation_token": source.generation_token,
+        "within_sha256": only.sha256,
+        "width": _width(n, k),
+        "n": n,
+    }
+    row = db.execute(_sql("of_some_items"), asked).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _refuse_unknown(db: dbapi.Connection, spaces: Sequence[str]) -> None:
@@ -148,11 +204,14 @@ def _refuse_unknown(db: dbapi.Connection, spaces: Sequence[str]) -> None:
             )
 
 
-def _store(db: dbapi.Connection, source: RunInput, k: int, quiet: bool) -> NeighborsResult:
+def _store(
+    db: dbapi.Connection, source: RunInput, k: int, only: Within | None, quiet: bool
+) -> NeighborsResult:
     parameters = {
         "method": "exact",
         "space": source.name,
         "k": k,
+        **within_parameters(only),
         # So that only a run on these very vectors is gone on with.
         "generation": source.generation,
         "generation_token": source.generation_token,
@@ -161,7 +220,7 @@ def _store(db: dbapi.Connection, source: RunInput, k: int, quiet: bool) -> Neigh
     matrix = _in_memory(db, space)
     refuse_if_changed(db, source)
     if not quiet:
-        _forecast(space, source.rows or 0, k, matrix)
+        _forecast(space, items_in_space(db, source, only), k, matrix)
     with run(
         db, KIND, parameters=parameters, inputs=[source], packages=PACKAGES, resume=True
     ) as current:
@@ -171,7 +230,7 @@ def _store(db: dbapi.Connection, source: RunInput, k: int, quiet: bool) -> Neigh
             if not quiet:
                 say(f"removed the rows of run {stopped}, which had stopped on the way")
         try:
-            current.result_sha256 = _fill(current, source, space, k, quiet)
+            current.result_sha256 = _fill(current, source, space, k, only, quiet)
         except (UserError, SqlFunctionError) as error:
             if not _has_changed(db, source):
                 raise
@@ -210,29 +269,36 @@ def _forecast(space: Space, n: int, k: int, matrix: Matrix | TooLarge) -> None:
             f"longer: {matrix}"
         )
         return
-    sample = np.linspace(0, n - 1, min(n, _SAMPLE)).astype(np.int64)
+    sample = np.linspace(0, len(matrix.ids) - 1, min(n, _SAMPLE)).astype(np.int64)
     nearest(matrix, matrix.vectors[:1], k)  # what the first search alone has to prepare
     start = time.perf_counter()
     nearest(matrix, matrix.vectors[sample], k, exclude=matrix.ids[sample])
-    seconds = (time.perf_counter() - start) * n / len(sample) + n_rows / _ROWS_A_SECOND
+    # Among some items only, each search is shorter by as much.
+    searched = n * n / len(matrix.ids)
+    seconds = (time.perf_counter() - start) * searched / len(sample) + n_rows / _ROWS_A_SECOND
     say(f"{rows} {size} in the file and {duration_in_words(seconds)}")
 
 
-def _fill(current: Run, source: RunInput, space: Space, k: int, quiet: bool) -> str:
+def _fill(
+    current: Run, source: RunInput, space: Space, k: int, only: Within | None, quiet: bool
+) -> str:
     """Writes what is not yet written of the run's graph; gives the SHA-256 of all of it.
 
     Raises UserError, or in the middle of a block SqlFunctionError, when the space is no longer what was
     pinned.
     """
-    db, n = current.db, source.rows or 0
+    db, n = current.db, items_in_space(current.db, source, only)
+    subset = None if only is None else only.ids
     width = _width(n, k)
     done, digest = 0, RowHash()
     with progress(f"items of {source.name}", n, quiet=quiet) as bar:
         if current.is_resumed:
             with current.timed("read"):
-                done, digest = _already(db, current.id, space, n, width)
+                done, digest = _already(db, current.id, space, n, width, subset)
             bar.advance(done)
-        blocks = _gathered(exact_graph_blocks(db.apsw, space, k, first=done), bar.advance)
+        blocks = _gathered(
+            exact_graph_blocks(db.apsw, space, k, subset=subset, first=done), bar.advance
+        )
         while True:
             with current.timed("compute"):
                 block = next(blocks, None)
@@ -287,7 +353,12 @@ def _hash(digest: RowHash, block: _Block) -> None:
 
 
 def _already(
-    db: dbapi.Connection, run_id: int, space: Space, n: int, width: int
+    db: dbapi.Connection,
+    run_id: int,
+    space: Space,
+    n: int,
+    width: int,
+    subset: NDArray[np.int64] | None,
 ) -> tuple[int, RowHash]:
     """How many items a stopped run has written, in whole blocks, and the hash of their rows.
 
@@ -296,7 +367,10 @@ def _already(
     (n_rows,) = db.execute("select count(*) from neighbors where run_id = ?", (run_id,)).fetchone()
     done, odd = divmod(n_rows, width)
     is_whole = not odd and (done == n or done % QUERY_BLOCK == 0)
-    ids, _ = rows_of_space(db.apsw, space, limit=done if is_whole else 0)
+    if subset is None:
+        ids, _ = rows_of_space(db.apsw, space, limit=done if is_whole else 0)
+    else:
+        ids = rows_of_items(db.apsw, space, subset)[0][: done if is_whole else 0]
     digest = RowHash()
     for start in range(0, len(ids), QUERY_BLOCK):
         block = _stored_block(db, run_id, ids[start : start + QUERY_BLOCK], width)
@@ -315,9 +389,7 @@ def _stored_block(
 ) -> _Block | None:
     """The stored rows of these items, which follow one another; None when they are not `width` each."""
     rows = db.execute(
-        "select item_id, rank, neighbor_id, distance from neighbors"
-        " where run_id = ? and item_id between ? and ? order by item_id, rank",
-        (run_id, int(items[0]), int(items[-1])),
+        _sql("of_items"), {"run": run_id, "first": int(items[0]), "last": int(items[-1])}
     ).fetchall()
     if [row[:2] for row in rows] != [
         (item, rank) for item in items.tolist() for rank in range(1, width + 1)

@@ -13,10 +13,25 @@ from typing import Any
 import numpy as np
 
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.replay import RecordedRun
+from nearsql.pipeline.map_tables import (
+    axes_rows,
+    axes_table,
+    points_table,
+    stored_points,
+    vectors_table,
+)
+from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.run_spaces import add_runs_read, refuse_if_changed, space_read_by
 from nearsql.pipeline.runs import hash_rows, immediate, run, space_input
 from nearsql.pipeline.vectors import insert_vectors
+from nearsql.pipeline.within import (
+    Within,
+    items_in_space,
+    recorded_within,
+    within_ids,
+    within_parameters,
+)
 from nearsql.udfs import dbapi
 from nearsql.udfs.projection import Axes, Settings, effective
 from nearsql.udfs.projection_functions import Row, checked_settings, point_rows, projected
@@ -54,14 +69,15 @@ def project_space(
     n_neighbors: int = 15,
     min_dist: float = 0.1,
     perplexity: float = 30.0,
-    random_state: int = 42,
+    random_state: int | None = 42,
+    within: str | None = None,
     name: str | None = None,
 ) -> ProjectResult:
     """Makes a map of the space, as a run; with more than 2 components, a space of kind projection too.
 
-    The parameters are those of the SQL function `project`. name: of the new space, by default
-    `<space>/<method>-<n_components>d`. Raises UserError when the name is taken, or the space changes
-    while it is projected; SqlFunctionError for parameters that cannot be.
+    The parameters are those of the SQL function `project`, within as `--within` has it. name: of the new
+    space, by default `<space>/<method>-<n_components>d`. Raises UserError when the name is taken, or the
+    space changes while it is projected; SqlFunctionError for parameters that cannot be.
     """
     settings = checked_settings(
         method, n_components, n_neighbors, min_dist, perplexity, random_state
@@ -70,13 +86,19 @@ def project_space(
     dimensions, model_id = db.execute(
         "select dimensions, model_id from spaces where id = ?", (source.space_id,)
     ).fetchone()
-    assert source.rows is not None
-    parameters = {"space": space, **effective(settings, source.rows, dimensions).parameters()}
+    only = within_ids(db, within)
+    n_items = items_in_space(db, source, only)
+    parameters = {
+        "space": space,
+        **effective(settings, n_items, dimensions).parameters(),
+        **within_parameters(only),
+    }
     seed = parameters.get("random_state")
     made = None
     if n_components > 2:
         made = name or f"{space}/{method}-{n_components}d"
         _refuse_taken(db, made)
+        parameters["name"] = made
     elif name is not None:
         raise UserError(
             "a map of 2 components is not made a space: give --name with more --n-components"
@@ -85,7 +107,7 @@ def project_space(
         db, "project", parameters=parameters, seed=seed, inputs=[source], packages=PACKAGES[method]
     ) as current:
         with current.timed("compute"), noting_graph_runs() as graphs:
-            rows, axes = _compute(db, space, parameters)
+            rows, axes = _compute(db, space, parameters, only)
         with current.timed("write"), immediate(db):
             refuse_if_changed(db, source)
             add_runs_read(current, graphs, "neighbors")
@@ -107,31 +129,37 @@ def project_space(
     )
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of a projection run's result, computed anew."""
-    rows, _ = _compute(db, space_read_by(db, recorded), recorded.parameters)
-    return hash_rows(rows)
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """A map, computed anew."""
+    if recorded.parameters.get("random_state", 0) is None:
+        raise CannotReplay(
+            f"run {recorded.id} was made without a seed: no other map is the same, "
+            "so make it with --seed to be able to repeat it"
+        )
+    only = recorded_within(db, recorded)
+    rows, axes = _compute(db, space_read_by(db, recorded), recorded.parameters, only)
+    tables = [points_table(stored_points(db, recorded.id), rows)]
+    if recorded.parameters["n_components"] > 2:
+        tables.append(vectors_table(db, recorded.id, rows))
+    if axes is not None:
+        tables.append(axes_table(db, recorded.id, axes))
+    return Again(tables, lambda: hash_rows(rows))
 
 
 def _compute(
-    db: dbapi.Connection, space: str, parameters: dict[str, Any]
+    db: dbapi.Connection, space: str, parameters: dict[str, Any], only: Within | None
 ) -> tuple[list[Row], Axes | None]:
     # A run records what its method looks at; the rest may be anything, and is the default.
     known = {name: parameters[name] for name in Settings.__dataclass_fields__ if name in parameters}
-    ids, found = projected(db.apsw, space, Settings(**known))
+    ids = None if only is None else only.ids
+    ids, found = projected(db.apsw, space, Settings(**known), ids)
     return list(point_rows(ids, found.coordinates)), found.axes
 
 
 def _write_axes(db: dbapi.Connection, run_id: int, axes: Axes) -> None:
-    """The mean as axis 0, then the axes, with what share of the variance each has."""
-    shares = [None if np.isnan(share) else share for share in axes.variance_shares.tolist()]
-    vectors = np.vstack([axes.mean, axes.directions]).astype("<f8")
     db.executemany(
         "insert into projection_axes (run_id, axis, vector, variance_share) values (?, ?, ?, ?)",
-        (
-            (run_id, axis, vector.tobytes(), share)
-            for axis, (vector, share) in enumerate(zip(vectors, [None, *shares], strict=True))
-        ),
+        ((run_id, *row) for row in axes_rows(axes)),
     )
 
 

@@ -2,7 +2,7 @@
 
     found = within_ids(db, "red cars")            # a selection's name, a SELECT, or a JSON array
     parameters |= within_parameters(found)        # what a run records
-    db.execute("select * from hdbscan(:space, within => :within)", {"within": found.argument})
+    db.execute("select * from hdbscan(:space, within => :within)", {"within": argument_of(found)})
 
 A run is given the ids and not the text, so that whoever changes the selection meanwhile does not change
 what the run reads. The text is recorded with the number of the ids and their SHA-256. A replay asks the
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
+from nearsql.pipeline.runs import RunInput
 from nearsql.udfs import dbapi
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.within import is_json, is_question, item_ids
@@ -34,11 +35,6 @@ class Within:
 
     text: str
     ids: NDArray[np.int64]
-
-    @property
-    def argument(self) -> str:
-        """These very items, as the `within` argument of an SQL function."""
-        return json.dumps(self.ids.tolist())
 
     @property
     def sha256(self) -> str:
@@ -69,6 +65,23 @@ def within_ids(db: dbapi.Connection, text: str | None) -> Within | None:
     return Within(text, np.unique(ids))
 
 
+def items_in_space(db: dbapi.Connection, space: RunInput, within: Within | None) -> int:
+    """How many items of the space that a run reads are among them: all, where there is no limit."""
+    if within is None:
+        return space.rows or 0
+    (n,) = db.execute(
+        "select count(*) from json_each(?) w"
+        " join vectors v on v.space_id = ? and v.item_id = w.value",
+        (argument_of(within), space.space_id),
+    ).fetchone()
+    return int(n)
+
+
+def argument_of(within: Within | None) -> str | None:
+    """These very items, as the `within` argument of an SQL function: NULL for no limit."""
+    return None if within is None else json.dumps(within.ids.tolist())
+
+
 def within_parameters(within: Within | None) -> dict[str, Any]:
     """What a run records of the items it was limited to: `within` NULL when to none."""
     if within is None:
@@ -92,7 +105,9 @@ def recorded_within(db: dbapi.Connection, recorded: RecordedRun) -> Within | Non
     try:
         found = within_ids(db, text)
     except (SqlFunctionError, UserError) as error:
-        raise CannotReplay(f"run {recorded.id} was over {what}, which is no more: {error}") from None
+        raise CannotReplay(
+            f"run {recorded.id} was over {what}, which is no more: {error}"
+        ) from None
     assert found is not None
     then = recorded.parameters.get("within_items")
     now = len(found.ids)
@@ -102,6 +117,11 @@ def recorded_within(db: dbapi.Connection, recorded: RecordedRun) -> Within | Non
             f"run {recorded.id} was over {what}, which has changed since: its items are {counts}"
         )
     return found
+
+
+def recorded_argument(db: dbapi.Connection, recorded: RecordedRun) -> str | None:
+    """As `recorded_within`, as the `within` argument of an SQL function."""
+    return argument_of(recorded_within(db, recorded))
 
 
 def is_name(text: str) -> bool:

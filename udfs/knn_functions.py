@@ -41,7 +41,8 @@ def knn(
     Euclidean distance, ip minus the inner product; equal distances come in the order of ids. There are
     always k rows, or as many as there are items to find. k has no limit.
 
-    `within` limits the search to the items of a SELECT, or of a JSON array of ids. Filtering is exact.
+    `within` limits the search to the items of a SELECT, of a JSON array of ids, or of a selection, by its
+    name. Filtering is exact.
 
     The search is exact until the space has an index (`nearsql index`), which is then used: it finds nearly
     all of the true neighbours, the share that was measured when it was built, and is never out of date,

@@ -38,7 +38,7 @@ def project(
     n_neighbors: int = 15,
     min_dist: float = 0.1,
     perplexity: float = 30.0,
-    random_state: int = 42,
+    random_state: int | None = 42,
     within: str | None = None,
 ) -> Iterator[Row]:
     """A map of a space: two coordinates for each item, and all n_components of them as a vector.
@@ -46,8 +46,9 @@ def project(
     method: 'umap' (n_neighbors, min_dist), 'tsne' (perplexity; 2 components only) or 'pca'. UMAP and
     t-SNE start from the exact neighbours in the space's metric; they are read where `nearsql neighbors`
     has stored as many (n_neighbors - 1; 3 * perplexity), and the map is the same. The same random_state,
-    on the same machine, gives the same bytes. within limits the map to the items of a SELECT, or of a
-    JSON array of ids.
+    on the same machine, gives the same bytes; NULL takes all threads, and gives another map each time.
+    within limits the map to the items of a SELECT, of a
+    JSON array of ids, or of a selection, by its name.
 
     On few items, n_neighbors is lowered to their number less 1, and perplexity to a third of that.
     A time limit acts while neighbours are searched and during t-SNE, not within UMAP's own steps.
@@ -102,7 +103,7 @@ def project_place(db: apsw.Connection, run: int, vector: bytes | str | None) -> 
 def project_places(db: apsw.Connection, run: int, within: str | None = None) -> Iterator[Row]:
     """`project_place` for all items of the run's space that the run did not see, in one call.
 
-    Those that came later; with `within`, the items of a SELECT or of a JSON array of ids among them.
+    Those that came later; with `within`, those of them that it names, as in `project`.
     x and y are the first two coordinates, vector all of them. `nearsql project FILE SPACE --into RUN`
     stores them with the run's own.
     """
@@ -124,10 +125,10 @@ def checked_settings(
     n_neighbors: int,
     min_dist: float,
     perplexity: float,
-    random_state: int,
+    random_state: int | None,
 ) -> Settings:
     """The arguments as settings; raises SqlFunctionError for the first that cannot be."""
-    seed = random_seed("random_state", random_state)
+    seed = None if random_state is None else random_seed("random_state", random_state)
     near = number("min_dist", min_dist, at_least=0.0)
     if near > 1.0:  # UMAP's spread, which it must not exceed
         raise SqlFunctionError(f"min_dist must be at most 1, not {near}")

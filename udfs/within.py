@@ -56,7 +56,9 @@ def _selected(db: apsw.Connection, name: str) -> NDArray[np.int64]:
     """The items of a selection, by id. Raises SqlFunctionError, naming the selections there are."""
     row = db.execute("select id from selections where name = ?", (name,)).fetchone()
     if row is None:
-        names = [str(n) for (n,) in db.execute("select name from selections order by name limit 11")]
+        names = [
+            str(n) for (n,) in db.execute("select name from selections order by name limit 11")
+        ]
         there_are = (
             f"the selections are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}; or give"
             if names

@@ -14,14 +14,18 @@ from nearsql.pipeline.cluster.results import FoundClusters, hash_result, write_r
 from nearsql.pipeline.console import UserError, progress, say
 from nearsql.pipeline.run_spaces import add_runs_read, refuse_if_changed
 from nearsql.pipeline.runs import immediate, run, space_input
+from nearsql.pipeline.within import Within, argument_of, within_ids, within_parameters
 from nearsql.udfs import dbapi
 from nearsql.udfs.clustering.approximations import Approximation, is_graph, noting_approximations
 from nearsql.udfs.search.stored_graph import noting_graph_runs
+from nearsql.udfs.sql_files import read_sql
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The vectors of a space: how many there are, how many a downsample takes, why it cannot be clustered."""
+    """The vectors of a space: how many there are, how many are taken by a downsample and `within`, why
+    they cannot be clustered.
+    """
 
     space: str
     total: int
@@ -49,7 +53,8 @@ class ClusterResult:
 # The effective parameters of a group, as they are recorded: `method` and `space` among them, and all
 # that `compute` needs to give the same again.
 Parameters = Callable[[Group], dict[str, Any]]
-# compute(db, space, parameters): the space may be renamed when a run is replayed.
+# compute(db, space, parameters): the space may be renamed when a run is replayed; `within` are the items
+# themselves, as SQL takes them, where a run records the text that names them.
 Compute = Callable[[dbapi.Connection, str, dict[str, Any]], FoundClusters]
 
 
@@ -62,16 +67,19 @@ def cluster_groups(
     *,
     packages: Sequence[str],
     seed: int | None = None,
+    within: str | None = None,
     quiet: bool = True,
 ) -> list[ClusterResult]:
     """Clusters the named spaces, or all there are, each as a run of its own; gives a result for each.
 
-    packages: those whose versions the result depends on. A space that cannot be clustered is skipped,
+    packages: those whose versions the result depends on. within: the items that all are limited to, as
+    `--within` has them. A space that cannot be clustered is skipped,
     and the reason is said. Raises LookupError for a space that is not there, before any work, and
     UserError when one changes while it is clustered: of that one nothing is written, and those before it
     stay complete.
     """
-    groups = find_groups(db, spaces, downsample)
+    only = within_ids(db, within)
+    groups = find_groups(db, spaces, downsample, only)
     results = []
     with progress("spaces clustered", len(groups), quiet=quiet) as bar:
         for group in groups:
@@ -80,10 +88,10 @@ def cluster_groups(
                 counts: dict[str, int | float] = {"total": group.total, "sampled": group.sampled}
                 results.append(ClusterResult(group.space, None, counts, group.skipped))
             else:
-                effective = parameters(group)
+                effective = {**parameters(group), **within_parameters(only)}
                 if not quiet:
                     tell(db, group.space, group.total, group.sampled, effective)
-                result = _cluster(db, group, effective, compute, packages, seed)
+                result = _cluster(db, group, effective, compute, packages, seed, only)
                 results.append(result)
                 if not quiet and len(groups) > 1:
                     say(f"{group.space}: {in_words(result)}")
@@ -91,18 +99,23 @@ def cluster_groups(
     return results
 
 
-def find_groups(db: dbapi.Connection, spaces: Sequence[str] | None, downsample: int) -> list[Group]:
+def find_groups(
+    db: dbapi.Connection,
+    spaces: Sequence[str] | None,
+    downsample: int,
+    within: Within | None = None,
+) -> list[Group]:
     """The spaces asked for, in their order, or all by name.
 
     Raises LookupError for one that is not there, UserError when there is none at all.
     """
     rows = db.execute(
-        "select g.space, g.total, g.sampled, s.metric"
-        " from space_groups(?) g join spaces s on s.name = g.space",
-        (downsample,),
+        read_sql(__package__, "groups"), {"downsample": downsample, "within": argument_of(within)}
     ).fetchall()
     found = {
-        name: Group(name, total, sampled, _reason(total, sampled, downsample, metric))
+        name: Group(
+            name, total, sampled, _reason(total, sampled, downsample, metric, within is not None)
+        )
         for name, total, sampled, metric in rows
     }
     names = list(found) if spaces is None else list(dict.fromkeys(spaces))
@@ -129,9 +142,12 @@ def in_words(result: ClusterResult) -> str:
     )
 
 
-def _reason(total: int, sampled: int, downsample: int, metric: str) -> str | None:
+def _reason(total: int, sampled: int, downsample: int, metric: str, is_limited: bool) -> str | None:
     if sampled < 2:
-        return f"a downsample by {downsample} leaves {sampled} of {total} items, and 2 are needed"
+        by = "--within" if is_limited else f"a downsample by {downsample}"
+        if is_limited and downsample > 1:
+            by += f" and a downsample by {downsample}"
+        return f"{by} leaves {sampled} of {total} items, and 2 are needed"
     if metric == "ip":
         return "inner products are not distances; store the vectors with metric cosine or l2"
     return None
@@ -144,6 +160,7 @@ def _cluster(
     compute: Compute,
     packages: Sequence[str],
     seed: int | None,
+    within: Within | None,
 ) -> ClusterResult:
     source = space_input(db, group.space)
     with run(
@@ -154,7 +171,7 @@ def _cluster(
             noting_graph_runs() as graphs,
             noting_approximations() as approximations,
         ):
-            found = compute(db, group.space, parameters)
+            found = compute(db, group.space, {**parameters, "within": argument_of(within)})
         current.result_sha256 = hash_result(found.clusters, found.members)
         current.counts |= {
             "total": group.total,

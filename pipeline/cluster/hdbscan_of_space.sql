@@ -1,5 +1,5 @@
 select id, cluster, probability, outlier_score, core_distance, birth_lambda
 from hdbscan(
-    :space, :min_cluster_size, :min_samples, :downsample, null, :selection, :epsilon, :neighbors
+    :space, :min_cluster_size, :min_samples, :downsample, :within, :selection, :epsilon, :neighbors
 )
 order by id

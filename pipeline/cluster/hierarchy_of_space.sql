@@ -1,3 +1,3 @@
 select level, id, cluster, parent, probability, outlier_score, core_distance, birth_lambda
-from cluster_hierarchy(:space, :levels, :downsample, null, :seed_rules, :neighbors)
+from cluster_hierarchy(:space, :levels, :downsample, :within, :seed_rules, :neighbors)
 order by level, id

@@ -17,10 +17,12 @@ from nearsql.pipeline.cluster.groups import (
     cluster_groups,
     effective_neighbors,
 )
-from nearsql.pipeline.cluster.results import FoundClusters, MemberRow, describe, hash_result
+from nearsql.pipeline.cluster.results import FoundClusters, MemberRow, describe, result_again
 from nearsql.pipeline.cluster.run import PACKAGES
 from nearsql.pipeline.replay import RecordedRun
+from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.run_spaces import space_read_by
+from nearsql.pipeline.within import recorded_argument
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import load_matrix
 from nearsql.udfs.spaces import find_space
@@ -35,6 +37,7 @@ def cluster_levels(
     seed_rules: bool = False,
     downsample: int = 1,
     neighbors: str = "auto",
+    within: str | None = None,
     quiet: bool = True,
 ) -> list[ClusterResult]:
     """Clusters the named spaces, or all there are, each on its own at so many levels, 1 the coarsest.
@@ -64,12 +67,12 @@ def cluster_levels(
         }
 
     return cluster_groups(
-        db, spaces, downsample, parameters, compute, packages=PACKAGES, quiet=quiet
+        db, spaces, downsample, parameters, compute, packages=PACKAGES, within=within, quiet=quiet
     )
 
 
 def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> FoundClusters:
-    """All levels of clusters of the space, by the parameters that a run records."""
+    """All levels of clusters of the space, by a run's parameters, `within` as SQL takes it."""
     rows = db.execute(
         read_sql(__package__, "hierarchy_of_space"), {**parameters, "space": space}
     ).fetchall()
@@ -96,10 +99,11 @@ def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> Fou
     return found
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of a run's clusters, computed anew."""
-    found = compute(db, space_read_by(db, recorded), recorded.parameters)
-    return hash_result(found.clusters, found.members)
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """A run's clusters, computed anew."""
+    parameters = {**recorded.parameters, "within": recorded_argument(db, recorded)}
+    found = compute(db, space_read_by(db, recorded), parameters)
+    return result_again(db, recorded.id, found)
 
 
 def _whole_numbers(labels: Sequence[int | None]) -> NDArray[np.int64]:

@@ -11,9 +11,11 @@ from nearsql.pipeline.cluster.groups import (
     cluster_groups,
     effective_neighbors,
 )
-from nearsql.pipeline.cluster.results import FoundClusters, MemberRow, describe, hash_result
+from nearsql.pipeline.cluster.results import FoundClusters, MemberRow, describe, result_again
 from nearsql.pipeline.replay import RecordedRun
+from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.run_spaces import space_read_by
+from nearsql.pipeline.within import recorded_argument
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import load_matrix
 from nearsql.udfs.spaces import find_space
@@ -33,6 +35,7 @@ def cluster_spaces(
     selection: str = "eom",
     epsilon: float = 0.0,
     neighbors: str = "auto",
+    within: str | None = None,
     quiet: bool = True,
 ) -> list[ClusterResult]:
     """Clusters the named spaces, or all there are, each on its own; gives a result for each.
@@ -56,12 +59,12 @@ def cluster_spaces(
         }
 
     return cluster_groups(
-        db, spaces, downsample, parameters, compute, packages=PACKAGES, quiet=quiet
+        db, spaces, downsample, parameters, compute, packages=PACKAGES, within=within, quiet=quiet
     )
 
 
 def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> FoundClusters:
-    """One level of clusters of the space, by the parameters that a run records."""
+    """One level of clusters of the space, by a run's parameters, `within` as SQL takes it."""
     rows = db.execute(
         read_sql(__package__, "hdbscan_of_space"), {**parameters, "space": space}
     ).fetchall()
@@ -77,7 +80,8 @@ def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> Fou
     return FoundClusters(clusters, [MemberRow(1, *row[:5]) for row in rows])
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of a run's clusters, computed anew."""
-    found = compute(db, space_read_by(db, recorded), recorded.parameters)
-    return hash_result(found.clusters, found.members)
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """A run's clusters, computed anew."""
+    parameters = {**recorded.parameters, "within": recorded_argument(db, recorded)}
+    found = compute(db, space_read_by(db, recorded), parameters)
+    return result_again(db, recorded.id, found)

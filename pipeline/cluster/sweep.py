@@ -12,6 +12,7 @@ from dataclasses import replace
 from nearsql.pipeline.cluster.forecast import tell
 from nearsql.pipeline.cluster.groups import effective_neighbors, find_groups
 from nearsql.pipeline.console import UserError, progress, say
+from nearsql.pipeline.within import argument_of, within_ids
 from nearsql.udfs import dbapi
 from nearsql.udfs.clustering.approximations import noting_approximations
 from nearsql.udfs.clustering.sweep import SweepRow, default_sizes
@@ -31,14 +32,17 @@ def sweep(
     epsilon: float = 0.0,
     downsample: int = 1,
     neighbors: str = "auto",
+    within: str | None = None,
     quiet: bool = True,
 ) -> list[SweepRow]:
     """Clusters, noise and cliffs at each of the sizes, ascending; None: those that suit so many items.
 
-    The parameters are those of the SQL function `cluster_sweep`, min_samples None its default. Raises
+    The parameters are those of the SQL function `cluster_sweep`, min_samples None its default, within
+    as `--within` has it. Raises
     LookupError for a space that is not there, and UserError for one that cannot be clustered.
     """
-    (group,) = find_groups(db, [space], downsample)
+    only = within_ids(db, within)
+    (group,) = find_groups(db, [space], downsample, only)
     if group.skipped is not None:
         raise UserError(f"{space} cannot be clustered: {group.skipped}")
     parameters = {
@@ -47,6 +51,7 @@ def sweep(
         "sizes": None if sizes is None else json.dumps(list(sizes)),
         "min_samples": max(1, min(min_samples or MIN_SAMPLES, group.sampled - 1)),
         "downsample": downsample,
+        "within": argument_of(only),
         "selection": selection,
         "epsilon": epsilon,
         "neighbors": effective_neighbors(neighbors, group.sampled),

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.pipeline.cluster.groups import ClusterResult, Group, cluster_groups
-from nearsql.pipeline.cluster.results import FoundClusters, MemberRow, describe, hash_result
+from nearsql.pipeline.cluster.results import FoundClusters, MemberRow, describe, result_again
 from nearsql.pipeline.replay import RecordedRun
+from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.run_spaces import space_read_by
+from nearsql.pipeline.within import recorded_argument
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import load_matrix
 from nearsql.udfs.spaces import find_space
@@ -33,6 +35,7 @@ def cluster_topics(
     noise_level: float = 0.5,
     seed: int = 42,
     downsample: int = 1,
+    within: str | None = None,
     quiet: bool = True,
 ) -> list[ClusterResult]:
     """Finds the topics of the named spaces, or of all there are, each on its own; 1 is the coarsest level.
@@ -56,12 +59,20 @@ def cluster_topics(
         }
 
     return cluster_groups(
-        db, spaces, downsample, parameters, compute, packages=PACKAGES, seed=seed, quiet=quiet
+        db,
+        spaces,
+        downsample,
+        parameters,
+        compute,
+        packages=PACKAGES,
+        seed=seed,
+        within=within,
+        quiet=quiet,
     )
 
 
 def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> FoundClusters:
-    """All levels of topics of the space, by the parameters that a run records."""
+    """All levels of topics of the space, by a run's parameters, `within` as SQL takes it."""
     rows = db.execute(
         read_sql(__package__, "topics_of_space"), {**parameters, "space": space}
     ).fetchall()
@@ -98,10 +109,11 @@ def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> Fou
     return found
 
 
-def recompute(db: dbapi.Connection, recorded: RecordedRun) -> str:
-    """The SHA-256 of a run's clusters, computed anew."""
-    found = compute(db, space_read_by(db, recorded), recorded.parameters)
-    return hash_result(found.clusters, found.members)
+def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
+    """A run's clusters, computed anew."""
+    parameters = {**recorded.parameters, "within": recorded_argument(db, recorded)}
+    found = compute(db, space_read_by(db, recorded), parameters)
+    return result_again(db, recorded.id, found)
 
 
 def _whole_numbers(labels: Sequence[int | None]) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from nearsql.pipeline.commands.ingest import show_problems
 from nearsql.pipeline.console import UserError, command_line, summary
+from nearsql.pipeline.within import add_within
 from nearsql.udfs.clustering.approximations import NEIGHBORS
 from nearsql.udfs.connection import open_database
 
@@ -24,7 +25,7 @@ class Way(NamedTuple):
 
 
 _TREE = frozenset({"min_samples", "selection", "epsilon"})
-_SAMPLE = frozenset({"downsample", "neighbors"})
+_SAMPLE = frozenset({"downsample", "within", "neighbors"})
 
 WAYS = {
     "hdbscan": Way(
@@ -43,7 +44,7 @@ WAYS = {
         "--method topics",
         "nearsql.pipeline.cluster.topics",
         "cluster_topics",
-        frozenset({"downsample", "min_cluster_size", "seed"}),
+        frozenset({"downsample", "within", "min_cluster_size", "seed"}),
     ),
     "sweep": Way(
         "--sweep",
@@ -107,6 +108,7 @@ class Sizes(click.ParamType):
     show_default=True,
     help="N: only the items whose sequence number is divisible by N.",
 )
+@add_within
 @click.option(
     "--selection",
     type=click.Choice(["eom", "leaf"]),
@@ -200,6 +202,7 @@ def command(
       nearsql cluster photos.db
       nearsql cluster photos.db birds/pixels --min-cluster-size 20 --min-samples 5
       nearsql cluster photos.db birds/pixels --downsample 10 --assign
+      nearsql cluster photos.db birds/pixels --within "red birds"
       nearsql cluster photos.db birds/pixels --levels 3
       nearsql cluster photos.db birds/pixels --sweep
       nearsql cluster photos.db --loss-distance 4 --component cls --symmetrize mean

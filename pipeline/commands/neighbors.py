@@ -5,6 +5,7 @@ from contextlib import closing
 import click
 
 from nearsql.pipeline.console import UserError, command_line, summary
+from nearsql.pipeline.within import add_within
 from nearsql.udfs.connection import open_database
 
 
@@ -18,7 +19,8 @@ from nearsql.udfs.connection import open_database
     show_default=True,
     help="How many neighbours of each item; all others, where there are fewer.",
 )
-def command(file: str, spaces: tuple[str, ...], k: int) -> None:
+@add_within
+def command(file: str, spaces: tuple[str, ...], k: int, within: str | None) -> None:
     """Store the k nearest neighbours of every item of each SPACE of FILE, exactly.
 
     They are the rows of the SQL function knn_graph, to be read as often as one likes from the table
@@ -27,7 +29,7 @@ def command(file: str, spaces: tuple[str, ...], k: int) -> None:
 
     `nearsql cluster` and `nearsql project` read them, where there are enough, instead of searching
     again: more than --min-samples, --n-neighbors less 1, or 3 times --perplexity. Their results are the
-    same, and come sooner.
+    same, and come sooner. The neighbours among some items only, by --within, are for yourself to read.
 
     \b
       nearsql neighbors photos.db birds/pixels
@@ -36,7 +38,7 @@ def command(file: str, spaces: tuple[str, ...], k: int) -> None:
     from nearsql.pipeline.neighbors import neighbors
 
     with closing(open_database(file)) as db:
-        results = neighbors(db, spaces, k, quiet=False)
+        results = neighbors(db, spaces, k, within, quiet=False)
         there = [result for result in results if result.run_id is not None]
         if not there:
             raise UserError("no neighbours were stored: see above for the reasons")

@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from nearsql.pipeline.console import UserError, command_line, summary
+from nearsql.pipeline.within import add_within
 from nearsql.udfs.connection import open_database
 
 
@@ -45,6 +46,12 @@ from nearsql.udfs.connection import open_database
     help="tsne: how many neighbours count.",
 )
 @click.option("--seed", "random_state", type=click.IntRange(min=0), default=42, show_default=True)
+@click.option(
+    "--no-seed",
+    is_flag=True,
+    help="umap and tsne in all threads: sooner, but no map can be made a second time.",
+)
+@add_within
 @click.option("--name", metavar="NAME", help="Of the new space; default SPACE/METHOD-Nd.")
 @click.option(
     "--into",
@@ -54,7 +61,12 @@ from nearsql.udfs.connection import open_database
 )
 @click.pass_context
 def command(
-    context: click.Context, file: str, space: str, into: int | None, **options: Any
+    context: click.Context,
+    file: str,
+    space: str,
+    into: int | None,
+    no_seed: bool,
+    **options: Any,
 ) -> None:
     """Lay the items of SPACE out as a map: two coordinates each, near what they are near to.
 
@@ -65,18 +77,26 @@ def command(
     \b
       nearsql project photos.db birds/pixels
       nearsql project photos.db birds/pixels --method umap --n-components 5
+      nearsql project photos.db birds/pixels --within "red birds"
       nearsql project photos.db birds/pixels --into 4
     """
     if into is not None:
         _refuse_options_of_a_new_map(context)
         _place(file, space, into)
         return
+    if no_seed:
+        _refuse_a_seed_as_well(context)
+        options["random_state"] = None
     from nearsql.pipeline.project import project_space
 
     with closing(open_database(file)) as db:
         result = project_space(db, space, **options)
     facts: dict[str, Any] = {"items": result.counts["items"]}
-    facts |= {name: value for name, value in result.parameters.items() if name != "space"}
+    facts |= {
+        name: value
+        for name, value in result.parameters.items()
+        if name not in ("space", "name", "within_items", "within_sha256") and value is not None
+    }
     if "variance_share" in result.counts:
         facts["variance"] = f"{100 * result.counts['variance_share']:.1f}% of it is on the map"
     if result.graph_run is not None:
@@ -97,6 +117,11 @@ def _refuse_options_of_a_new_map(context: click.Context) -> None:
             raise UserError(
                 f"{parameter.opts[0]} is for a new map: --into places items on one that is there"
             )
+
+
+def _refuse_a_seed_as_well(context: click.Context) -> None:
+    if context.get_parameter_source("random_state") == ParameterSource.COMMANDLINE:
+        raise UserError("--seed and --no-seed exclude each other: choose one of them")
 
 
 def _place(file: str, space: str, into: int) -> None:

@@ -90,6 +90,7 @@ def test_a_run_records_the_tree(db: dbapi.Connection, digits: np.ndarray) -> Non
         "min_cluster_size": 50,
         "min_samples": 10,
         "neighbors": "exact",
+        "within": None,
     }
     stored = db.execute(
         "select m.item_id, m.level, c.label, p.label, m.probability, m.outlier_score,"

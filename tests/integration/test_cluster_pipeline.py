@@ -51,6 +51,7 @@ def test_rows_counts_and_parameters(db: dbapi.Connection, add_space: Fill) -> No
         "selection": "eom",
         "epsilon": 0.0,
         "neighbors": "exact",
+        "within": None,
     }
     stored = db.execute(
         "select m.item_id, c.label, m.probability, m.outlier_score, m.core_distance, c.birth_lambda"

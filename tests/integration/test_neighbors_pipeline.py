@@ -42,6 +42,7 @@ def test_the_rows_are_those_of_knn_graph(
         "method": "exact",
         "space": "s",
         "k": 7,
+        "within": None,
         "generation": pin[0],
         "generation_token": pin[1],
     }

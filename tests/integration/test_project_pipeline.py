@@ -12,7 +12,7 @@ from nearsql.pipeline import project as module
 from nearsql.pipeline.cli import cli
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.project import project_space
-from nearsql.pipeline.replay import replay
+from nearsql.pipeline.replay import CannotReplay, replay
 from nearsql.udfs import dbapi
 from nearsql.udfs.errors import SqlFunctionError
 
@@ -41,6 +41,7 @@ def test_points_parameters_and_counts(db: dbapi.Connection, rows: np.ndarray) ->
         "n_neighbors": 8,
         "min_dist": 0.1,
         "random_state": 7,
+        "within": None,
     }
     stored = db.execute(
         "select item_id, x, y from projection_points where run_id = ? order by item_id",
@@ -111,12 +112,36 @@ def test_replay_gives_the_same_result(db: dbapi.Connection, rows: np.ndarray, me
     assert replay(db, result.run_id).is_same
 
 
+@pytest.mark.parametrize("method", ["umap", "tsne"])
+def test_without_a_seed_a_map_is_made_and_says_that_it_cannot_be_repeated(
+    db: dbapi.Connection, rows: np.ndarray, method: str
+) -> None:
+    result = project_space(db, "s", method=method, random_state=None)
+    assert result.counts == {"items": 40}
+    recorded = db.execute(
+        "select seed, json_type(parameters_json, '$.random_state') from runs where id = ?",
+        (result.run_id,),
+    ).fetchone()
+    assert recorded == (None, "null")
+    with pytest.raises(CannotReplay, match=f"run {result.run_id} was made without a seed"):
+        replay(db, result.run_id)
+
+
 def test_refusals_leave_no_run(db: dbapi.Connection, rows: np.ndarray) -> None:
     with pytest.raises(LookupError, match="there is no space 't'"):
         project_space(db, "t")
     with pytest.raises(SqlFunctionError, match="at most 6 components, not 9"):
         project_space(db, "s", method="pca", n_components=9)
     assert db.execute("select count(*) from runs").fetchone() == (0,)
+
+
+def test_a_seed_and_none_exclude_each_other(rows: np.ndarray, database: Path) -> None:
+    words = ["project", str(database), "s", "--no-seed"]
+    made = CliRunner().invoke(cli, words)
+    assert made.exit_code == 0, made.output
+    refused = CliRunner().invoke(cli, [*words, "--seed", "1"])
+    assert refused.exit_code != 0
+    assert "--seed and --no-seed exclude each other" in str(refused.exception)
 
 
 def test_command(db: dbapi.Connection, rows: np.ndarray, database: Path, tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_a_run_records_levels_parents_and_persistence(
         "noise_level": 0.5,
         "random_state": 5,
         "downsample": 1,
+        "within": None,
     }
     stored = db.execute(
         "select m.item_id, m.level, c.label, p.level, p.label, m.probability"
