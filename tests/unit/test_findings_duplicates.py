@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearsql.udfs.findings import duplicates as module
-from nearsql.udfs.findings.duplicates import duplicate_groups, find_duplicates
+from nearsql.udfs.findings.duplicates import (
+    duplicate_groups,
+    find_duplicates,
+    near_lists,
+    threshold_of,
+)
 from nearsql.udfs.findings.identical import identical_rows
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.neighbors import neighbor_graph
@@ -50,8 +55,9 @@ def groups_by_hand(linked: np.ndarray) -> list[int]:
 
 def other_by_hand(distances: np.ndarray, threshold: float, row: int) -> int:
     near = [p for p in range(len(distances)) if p != row and distances[row, p] <= threshold]
+    same = [p for p in near if distances[row, p] == 0]
     before = [p for p in near if p < row]
-    return min(before or near, key=lambda p: (distances[row, p], p), default=-1)
+    return min(same or before or near, key=lambda p: (distances[row, p], p), default=-1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -74,7 +80,8 @@ def test_pairs_and_groups_are_those_of_brute_force(
     found = np.unique(distances.round(9))
     threshold = rng.choice([1e-9, *(a + (b - a) / 2 for a, b in pairwise(found))])
     linked = distances <= threshold
-    result = find_duplicates(matrix, threshold, graph=neighbor_graph(matrix, k))
+    graph = neighbor_graph(matrix, k) if k < 5 else None
+    result = find_duplicates(matrix, threshold, near_lists(matrix, graph))
     assert result.groups.tolist() == groups_by_hand(linked)
     if metric == "l2":
         assert result.others.tolist() == [
@@ -99,13 +106,15 @@ def test_no_pair_is_missed_because_k_was_small() -> None:
     outside = ring[0] * (1 + threshold - step / 100)
     matrix = matrix_of(np.concatenate([ring, [outside], outside * 9 + [[5, 5]]]))
     for k in (1, 2, 5, 61):
-        found = find_duplicates(matrix, threshold, graph=neighbor_graph(matrix, k))
+        graph = neighbor_graph(matrix, k)
+        found = find_duplicates(matrix, threshold, near_lists(matrix, graph))
         assert found.groups.tolist() == [0] * 61 + [61]
         assert found.others[60] == 0
 
 
-def test_ten_thousand_copies_are_not_a_hundred_million_pairs(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_a_thousand_copies_are_not_a_million_pairs(
+    monkeypatch: pytest.MonkeyPatch, is_stored: bool
 ) -> None:
     searched = []
     nearest = module.nearest
@@ -115,17 +124,35 @@ def test_ten_thousand_copies_are_not_a_hundred_million_pairs(
         return nearest(matrix, queries, k, **options)
 
     monkeypatch.setattr(module, "nearest", counting)
-    vectors = np.zeros((10_000, 4))
-    vectors[:3] = np.eye(3, 4) * 0.1
-    groups = duplicate_groups(matrix_of(vectors + 1), 1.0)
-    assert not groups.any()
+    vectors = np.zeros((1000, 4))
+    vectors[-3:] = np.eye(3, 4) * 0.1
+    matrix = matrix_of(vectors + 1)
+    graph = neighbor_graph(matrix, 10) if is_stored else None
+    assert not duplicate_groups(matrix, 1.0, graph=graph).any()
     assert sum(searched) < 100
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.sampled_from(["l2", "cosine"]))
+def test_the_threshold_does_not_depend_on_the_graph(seed: int, n: int, metric: Metric) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n, 3))
+    vectors[rng.random(n) < 0.4] = rng.integers(0, 2, 3)
+    matrix = matrix_of(vectors, metric)
+    chosen = threshold_of(near_lists(matrix))
+    assert chosen == threshold_of(near_lists(matrix, neighbor_graph(matrix, 3)))
+    distances = all_distances(matrix)
+    np.fill_diagonal(distances, np.inf)
+    apart = [
+        nearest for nearest in distances.min(axis=1, initial=np.inf) if 1e-12 < nearest < np.inf
+    ]
+    assert chosen == pytest.approx(0.13 * np.median(apart) if apart else 0.0)
 
 
 def test_the_same_content_is_a_duplicate_at_any_distance() -> None:
     matrix = matrix_of([[0, 0], [5, 0], [9, 0], [9, 0.1], [20, 0]])
     same = np.array([0, 0, 2, 3, 0])
-    found = find_duplicates(matrix, 0.5, same=same)
+    found = find_duplicates(matrix, 0.5, near_lists(matrix), same=same)
     assert found.groups.tolist() == [0, 0, 2, 2, 0]
     assert found.others.tolist() == [1, 0, 3, 2, 0]
     np.testing.assert_allclose(found.distances, [5, 5, 0.1, 0.1, 20], rtol=1e-6)
@@ -140,7 +167,8 @@ def test_rows_of_zeros_are_not_the_same_by_cosine() -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_few_rows(n: int) -> None:
-    found = find_duplicates(matrix_of(np.ones((n, 2))), 0.0)
+    matrix = matrix_of(np.ones((n, 2)))
+    found = find_duplicates(matrix, 0.0, near_lists(matrix))
     assert found.groups.tolist() == [0] * n
     assert found.others.tolist() == ([1, 0] if n == 2 else [-1] * n)
 
