@@ -3,8 +3,8 @@
 Fashion-MNIST, 10,000 of its images and all 70,000 (784 dimensions, Euclidean). What a map keeps is the
 share of the 15 nearest others of 2,000 images that are among the 15 nearest on the map. Times are from
 vectors to coordinates, neighbours included, after a first map of 5,000 points that loads and compiles.
-umap-learn's default takes no seed and all threads; with a seed it takes one thread, and so does nearsql,
-whose neighbours alone are searched in all threads.
+umap-learn's default takes no seed and all threads. With a seed, which is nearsql's default, it takes one
+thread: only nearsql's neighbours are searched in all threads then.
 
 Then new points are placed on a map of the others, in several ways. With --write the tables are put into
 docs/maps.md.
@@ -95,6 +95,7 @@ def maps_of(with_tsne: bool) -> dict[str, Callable[[Rows], Coordinates]]:
         "umap-learn, default": lambda rows: UMAP().fit_transform(rows),
         "umap-learn, seeded": lambda rows: UMAP(random_state=SEED).fit_transform(rows),
         "nearsql umap": lambda rows: ours(rows, Settings("umap", random_state=SEED)),
+        "nearsql umap, no seed": lambda rows: ours(rows, Settings("umap", random_state=None)),
         "nearsql pca": lambda rows: ours(rows, Settings("pca")),
     }
     if with_tsne:

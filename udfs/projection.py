@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
-from nearsql.udfs.numba_threads import alone_in_one_thread
+from nearsql.udfs.numba_threads import alone, alone_in_one_thread
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.neighbors import neighbor_graph
 from nearsql.udfs.search.query_blocks import Distances, Ids
@@ -75,7 +75,7 @@ class Settings:
     n_neighbors: int = 15  # umap; counts the point itself
     min_dist: float = 0.1  # umap
     perplexity: float = 30.0  # tsne
-    random_state: int = 42
+    random_state: int | None = 42  # None: all threads, and another map each time
 
     def parameters(self) -> dict[str, Any]:
         """Those that the method looks at, by name."""
@@ -128,8 +128,8 @@ def project(
 ) -> Projection:
     """Coordinates, (n, n_components) float32, of the rows of a matrix.
 
-    The same rows, settings, library versions and machine give the same bytes. poll is called where the
-    method allows it (UMAP's own steps do not) and may raise. graph: what finds the neighbours, such as
+    The same rows, settings, library versions and machine give the same bytes, unless random_state is
+    None. poll is called where the method allows it (UMAP's own steps do not) and may raise. graph: what finds the neighbours, such as
     one that knows them already.
     """
     settings = effective(settings, *matrix.vectors.shape)
@@ -175,14 +175,19 @@ def _umap(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArr
         metric="cosine" if matrix.space.metric == "cosine" else "euclidean",
         init="random" if few else "pca" if many else "spectral",
         random_state=settings.random_state,
-        n_jobs=1,  # what a random_state means anyway
+        n_jobs=_threads(settings),
         precomputed_knn=(indices, distances),
     )
     with warnings.catch_warnings():
         # We map these points only, and never ask for others to be placed among them.
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\] \(knn_search_index\)")
-        with alone_in_one_thread(poll):
+        with alone(poll) if settings.random_state is None else alone_in_one_thread(poll):
             return cast(NDArray[Any], reducer.fit_transform(matrix.vectors))
+
+
+def _threads(settings: Settings) -> int:
+    """Of umap-learn and openTSNE, -1 for all: several add the forces in another order each time."""
+    return -1 if settings.random_state is None else 1
 
 
 def _tsne(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArray[Any]:
@@ -211,11 +216,10 @@ def _tsne(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArr
         poll()
         return False  # go on
 
-    # One thread: several would add the forces in another order each time.
     reducer = TSNE(
         n_components=2,
         random_state=settings.random_state,
-        n_jobs=1,
+        n_jobs=_threads(settings),
         callbacks=on_iteration,
         callbacks_every_iters=5,
     )
