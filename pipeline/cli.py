@@ -51,9 +51,10 @@ COMMANDS = {
         "Say how well neighbours predict a label or a number.",
     ),
     "project": ("nearsql.pipeline.commands.project", "Lay a space out as a map."),
+    "select": ("nearsql.pipeline.commands.select", "Give a set of items a name, to be used by it."),
     "export": (
         "nearsql.pipeline.commands.export",
-        "Write items, maps and clusters to files.",
+        "Write items, maps and clusters to files; images as COCO, YOLO or links.",
     ),
     "sql": (
         "nearsql.pipeline.commands.sql",
