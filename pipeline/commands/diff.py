@@ -1,151 +1,101 @@
-"""`nearsql diff`: what changed between two clusterings."""
+"""`nearsql diff`: what changed between two runs, or from one space to another."""
 
-import json
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from nearsql.pipeline.console import command_line, summary
-from nearsql.pipeline.output import column_names, write_rows
-from nearsql.udfs import dbapi
+from nearsql.pipeline.console import summary
+from nearsql.pipeline.output import write_rows
+from nearsql.pipeline.within import add_within
 from nearsql.udfs.connection import open_database
-
-if TYPE_CHECKING:
-    from nearsql.pipeline.diff import Diff
 
 
 @click.command("diff")
 @click.argument("file", type=click.Path(dir_okay=False))
-@click.argument("run_a", type=click.IntRange(min=1))
-@click.argument("run_b", type=click.IntRange(min=1))
+@click.argument("a")
+@click.argument("b")
 @click.option(
     "--level",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Which level of the runs; 1 is the coarsest.",
+    help="Of clusterings: which level of the runs; default 1, the coarsest.",
 )
-@click.option("--level-b", type=click.IntRange(min=1), help="Another level of RUN_B.")
-@click.option("--items", is_flag=True, help="List the items that moved, not the clusters.")
+@click.option("--level-b", type=click.IntRange(min=1), help="Another level of B.")
+@click.option(
+    "-k",
+    type=click.IntRange(min=1),
+    help="Of evaluations: only predictions by k neighbours. Of spaces: how many neighbours, default 10.",
+)
+@click.option("--k-b", type=click.IntRange(min=1), help="Another k of B.")
+@click.option("--weighting", help="Of evaluations: only predictions by this weighting.")
+@click.option("--weighting-b", help="Another weighting of B.")
+@click.option("--space", help="Of evaluations: only predictions from this space.")
+@click.option("--space-b", help="Another space of B.")
+@click.option(
+    "--metric",
+    help="Of detector runs: only this metric, such as mean_iou_gt, fn or loss:box.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    help="Of detector runs: differences up to this are none; default 0.000001.",
+)
+@add_within
+@click.option("--items", is_flag=True, help="List the items that changed.")
 @click.option("--json", "format_", flag_value="json", type=str, help="A JSON array of objects.")
 @click.option("--nl", "format_", flag_value="nl", help="JSON lines.")
 @click.option("--csv", "format_", flag_value="csv", help="CSV with a header line.")
 @click.option(
     "--table", "format_", flag_value="table", default="table", help="A table (the default)."
 )
-def command(
-    file: str,
-    run_a: int,
-    run_b: int,
-    level: int,
-    level_b: int | None,
-    items: bool,
-    format_: str,
-) -> None:
-    """Say what became of the clusters of RUN_A in RUN_B: the same, split, merged, gone; and what is new.
+def command(file: str, a: str, b: str, items: bool, format_: str, **asked: Any) -> None:
+    """Say what changed from A to B: two runs of one kind, by number, or two spaces, by name.
 
-    Two clusters are counterparts when one holds more than half of the other's items; only items that
-    both runs hold are compared, so that samples can be compared with the whole, and one space with another.
-    How much the runs agree (ARI, AMI), what moved and which parameters differ stands below.
+    Two clusterings: which clusters are the same, split, merged, new, gone. Two evaluations: which predicts
+    better by each space, k and weighting, how many items flipped, and McNemar's test. Two detector
+    runs: how many images improved and regressed by each metric and loss, and Wilcoxon's test. Two spaces:
+    how many of its nearest neighbours each item has in both.
+
+    Only what both hold is compared. In what the runs differ stands below. One evaluation is compared with
+    itself by two of its spaces, ks or weightings.
 
     \b
       nearsql diff photos.db 3 5
       nearsql diff photos.db 3 5 --items --csv > moved.csv
-      nearsql diff photos.db 7 7 --level 1 --level-b 2
+      nearsql diff photos.db 9 9 --space clip:ViT-B-32 --space-b birds/pixels
+      nearsql diff photos.db 11 12 --metric loss:box --items
+      nearsql diff photos.db birds/pixels clip:ViT-B-32 -k 20
     """
-    from nearsql.pipeline.diff import diff_runs
+    from nearsql.pipeline.diff import Asked, diff
 
     with closing(open_database(file, read_only=True)) as db:
-        found = diff_runs(db, run_a, run_b, level=level, level_b=level_b)
-        cursor = found.items(db) if items else found.clusters(db)
-        headers = column_names(cursor)
+        found = diff(db, a, b, Asked(**asked), quiet=False)
+        headers, rows = found.items(db) if items else found.rows(db)
         if format_ == "table":
-            write_rows(format_, *_worth_reading(headers, cursor.fetchall()))
+            write_rows(format_, *_worth_reading(headers, rows, found.dull))
         else:
-            write_rows(format_, headers, cursor)
-        summary(_title(found), _facts(db, found), next_step=_next_step(file, found, items))
+            write_rows(format_, headers, rows)
+        summary(found.title, found.facts(db), next_step=found.next_step(file, items))
 
 
 def _worth_reading(
-    headers: list[str], rows: list[tuple[Any, ...]]
+    headers: Sequence[str], rows: Iterable[Sequence[Any]], dull: Mapping[str, str | None]
 ) -> tuple[list[str], list[list[Any]]]:
-    """Without names that no cluster has, texts that no item has, and counts of which all are compared."""
+    """Without the columns that are dull: all NULL, or equal to another one."""
+    rows = list(rows)
     columns = dict(zip(headers, zip(*rows, strict=True), strict=True)) if rows else {}
-    dull = [
-        name
-        for name, values in columns.items()
-        if (name in ("name_a", "name_b", "uri", "text") and set(values) == {None})
-        or (name.startswith("compared") and values == columns[name.replace("compared", "size")])
+    kept = [
+        place
+        for place, name in enumerate(headers)
+        if name not in dull or not _is_dull(columns, name, dull[name])
     ]
-    kept = [name for name in headers if name not in dull]
-    return kept, [[row[headers.index(name)] for name in kept] for row in rows]
+    return [headers[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
-def _title(found: "Diff") -> str:
-    if found.level_a == found.level_b == 1:
-        return f"run {found.run_a} and run {found.run_b}"
-    return f"run {found.run_a}, level {found.level_a}, and run {found.run_b}, level {found.level_b}"
-
-
-def _facts(db: dbapi.Connection, found: "Diff") -> dict[str, Any]:
-    agreement = found.agreement
-    facts: dict[str, Any] = {"items in both": agreement["items"]}
-    for name, run in (("only_a", found.run_a), ("only_b", found.run_b)):
-        if agreement[name]:
-            facts[f"only in {run}"] = agreement[name]
-    facts["clusters"] = f"{agreement['clusters_a']:,} -> {agreement['clusters_b']:,}"
-    facts["noise"] = f"{agreement['noise_a']:,} -> {agreement['noise_b']:,}"
-    facts["changes"] = _changes(found.count_changes(db))
-    facts["items that moved"] = (
-        f"{agreement['moved']:,} to another cluster, {agreement['to_noise']:,} to noise,"
-        f" {agreement['from_noise']:,} from noise"
-    )
-    facts["agreement"] = _agreement(agreement["ari"], agreement["ami"])
-    if agreement["noise_a"] or agreement["noise_b"]:
-        facts["without noise"] = (
-            _agreement(agreement["ari_in_clusters"], agreement["ami_in_clusters"])
-            + f", of {agreement['in_clusters']:,} items"
-        )
-    for name, (a, b) in found.settings.items():
-        facts[name] = f"{_value(a)} -> {_value(b)}"
-    if found.vectors_changed:
-        facts["vectors"] = "changed between the two runs"
-    return facts
-
-
-def _changes(counts: dict[str | None, tuple[int, int, int]]) -> str:
-    """The changes in words; of those that many clusters share, how many became how many."""
-    words = {
-        "same": "{0:,} the same",
-        "split": "{1:,} split into {2:,}",
-        "merged": "{1:,} merged into {2:,}",
-        "mixed": "{0:,} parts joined others",
-        "gone": "{1:,} gone",
-        "new": "{2:,} new",
-        None: "{0:,} not compared",
-    }
-    said = [form.format(*counts[change]) for change, form in words.items() if change in counts]
-    return ", ".join(said) or "none: neither has clusters"
-
-
-def _agreement(ari: float | None, ami: float | None) -> str:
-    if ari is None or ami is None:
-        return "not defined: fewer than 2 items"
-    return f"ARI {ari:.3f}, AMI {ami:.3f}"
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "not given"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _next_step(file: str, found: "Diff", items: bool) -> str | None:
-    words: list[object] = ["nearsql", "diff", file, found.run_a, found.run_b]
-    if found.level_a != 1:
-        words += ["--level", found.level_a]
-    if found.level_b != found.level_a:
-        words += ["--level-b", found.level_b]
-    moved = sum(found.agreement[name] for name in ("moved", "to_noise", "from_noise"))
-    return command_line(*words, "--items") if moved and not items else None
+def _is_dull(columns: Mapping[str, Sequence[Any]], name: str, other: str | None) -> bool:
+    if not columns:
+        return False
+    if other is None:
+        return set(columns[name]) == {None}
+    return columns[name] == columns[other]

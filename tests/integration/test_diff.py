@@ -1,4 +1,4 @@
-"""`nearsql diff`: what a person and a pipe get, on clusterings that `nearsql cluster` made."""
+"""`nearsql diff` of two clusterings: what a person and a pipe get, on those that `nearsql cluster` made."""
 
 import csv
 import io
@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
+from nearsql.pipeline import diff as diffs
 from nearsql.pipeline.cli import cli
 from nearsql.pipeline.cluster import cluster_spaces
-from nearsql.pipeline.diff import diff_runs
 from nearsql.pipeline.runs import immediate, run
 from nearsql.udfs import connection, dbapi
 
@@ -154,11 +154,11 @@ def test_rows_go_through_jq(clustered: Path) -> None:
 
 
 def test_changed_vectors_are_said(clustered: Path, db: dbapi.Connection) -> None:
-    assert not diff_runs(db, 1, 2).vectors_changed
+    assert "vectors" not in diffs.diff(db, "1", "2").facts(db)
     db.execute("update vectors set vector = ? where item_id = 1", (b"\0" * 8,))
     db.commit()
     cluster_spaces(db, ["s"], min_cluster_size=20)
-    assert diff_runs(db, 2, 4).vectors_changed
+    assert diffs.diff(db, "2", "4").facts(db)["vectors"] == "changed between the two runs"
     assert "vectors" in diff(clustered, 2, 4).stderr
 
 
@@ -177,16 +177,34 @@ def test_settings_that_one_run_lacks_are_said(clustered: Path, db: dbapi.Connect
 
 
 def test_refusals_are_one_sentence(clustered: Path, db: dbapi.Connection) -> None:
-    with run(db, "project", parameters={}) as other:
+    with run(db, "project", parameters={}) as other, run(db, "evaluate", parameters={}) as judged:
         pass
+    newest = f"and the newest that can be are 3, 2, 1 (cluster); {judged.id} (evaluate)"
     for words, sentence in (
         ((1, 99), "there is no run 99 in this file: see `nearsql runs`"),
         (
             (other.id, 1),
-            f"run {other.id} is of kind 'project': only runs of kind 'cluster' can be compared,"
-            + " and the newest of them are 3, 2, 1",
+            f"run {other.id} is of kind 'project', which cannot be compared, {newest}",
         ),
+        (
+            (1, judged.id),
+            f"run 1 is of kind 'cluster' and run {judged.id} of kind 'evaluate': only runs of one kind"
+            f" can be compared, {newest}",
+        ),
+        (
+            (1, "s"),
+            "1 is the number of a run and 's' the name of a space: name two runs or two spaces",
+        ),
+        (("s", "no"), "there is no space 'no': the spaces are s"),
         ((1, 2, "--level", 2), "cluster_agreement: run_a: run 1 has no level 2: it has 1"),
+        (
+            (1, 2, "-k", 2),
+            "-k says nothing of clusterings, which are compared by --level, --level-b",
+        ),
+        (
+            ("s", "s", "--space-b", "s"),
+            "--space-b says nothing of spaces, which are compared by -k, --within",
+        ),
     ):
         done = CliRunner().invoke(cli, ["diff", str(clustered), *map(str, words)])
         assert done.exit_code == 1
@@ -208,5 +226,5 @@ def test_a_file_without_clusterings(database: Path) -> None:
         pass
     db.close()
     assert str(diff(database, 1, 1).exception) == (
-        "run 1 is of kind 'ingest': only runs of kind 'cluster' can be compared"
+        "run 1 is of kind 'ingest', which cannot be compared"
     )
