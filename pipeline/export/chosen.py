@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nearsql.pipeline.console import UserError
+from nearsql.pipeline.within import Within
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
 
@@ -44,11 +45,14 @@ class ExportedRun:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The runs of an export, each list by id; and whether only the items that they hold go out."""
+    """The runs of an export, each list by id; whether only the items that they hold go out; and the items
+    that it is limited to, if it is.
+    """
 
     clusterings: tuple[ExportedRun, ...]
     maps: tuple[ExportedRun, ...]
     only_their_items: bool
+    within: Within | None = None
 
     @property
     def run_ids(self) -> list[int]:

@@ -38,6 +38,14 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageBatch:
+    """Some images of an export: places are where they lie below its folder, by item id."""
+
+    items: list[Item]
+    places: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
 class WrittenFile:
     """A file of an export, by its name in the folder; first_id and last_id: of the items in it."""
 

@@ -1,12 +1,13 @@
 """The folder of an export: it appears whole or not at all, and never in place of anything else."""
 
+import csv
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nearsql.pipeline.console import UserError
@@ -14,6 +15,8 @@ from nearsql.pipeline.console import UserError
 # Says what the other files of an export are. Written last.
 INDEX = "index.json"
 FORMAT = "nearsql export"
+# Lists the files in the folders of an export, by their places in the first column.
+LISTING = "files.csv"
 
 
 @contextmanager
@@ -62,20 +65,31 @@ def _refuse(place: Path, name: Path, overwrite: bool) -> None:
         return
     if not place.is_dir():
         raise UserError(f"{name} is a file: name a folder that does not exist yet")
-    there = {entry.name for entry in place.iterdir()}
-    if not there:
+    if not any(place.iterdir()):
         return
     if not overwrite:
         raise UserError(
             f"{name} is not empty: name another folder, or replace an earlier export with --overwrite"
         )
     # The whole folder goes: nothing may be in it but what an export put there.
-    strange = there - _files_of_export(place)
-    if strange:
+    strange = next(_strangers(place, _files_of_export(place)), None)
+    if strange is not None:
         raise UserError(
-            f"{name} holds {min(strange)!r}, which no export put there, and --overwrite would remove it:"
+            f"{name} holds {strange!r}, which no export put there, and --overwrite would remove it:"
             " name another folder, or take that file away"
         )
+
+
+def _strangers(place: Path, files: set[str]) -> Iterator[str]:
+    """What is in the folder and neither one of these files nor a folder that one of them is in."""
+    folders = {str(parent) for file in files for parent in PurePosixPath(file).parents}
+    for at, folders_there, files_there in os.walk(place):
+        for entry in sorted(folders_there + files_there):
+            path = Path(at, entry)
+            is_folder = entry in folders_there and not path.is_symlink()
+            found = path.relative_to(place).as_posix()
+            if found not in (folders if is_folder else files):
+                yield found
 
 
 def _files_of_export(place: Path) -> set[str]:
@@ -84,6 +98,10 @@ def _files_of_export(place: Path) -> set[str]:
         index = json.loads((place / INDEX).read_text(encoding="utf-8"))
         if index["format"] != FORMAT:
             return set()
-        return {INDEX, *(str(file["name"]) for file in index["files"])}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        files = {INDEX, *(str(file["name"]) for file in index["files"])}
+        if LISTING in files:
+            with (place / LISTING).open(encoding="utf-8", newline="") as listing:
+                files.update(row[0] for row in csv.reader(listing) if row)
+        return files
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error):
         return set()

@@ -1,4 +1,6 @@
-"""items.json (or items-0001.json, ...) and clusters.json: what a viewer in a browser loads."""
+"""items.json (or items-0001.json, ...) and clusters.json, what a viewer in a browser loads; or both as JSON
+lines, an object a line and nothing else.
+"""
 
 import itertools
 import json
@@ -28,8 +30,21 @@ def write_json(folder: Path, source: Source, page_size: int) -> list[WrittenFile
             for page in range(1, pages + 1)
         ]
     path = folder / "clusters.json"
-    count, _, _ = _write_array(path, ((None, cluster_json(c)) for c in source.clusters()))
+    count, _, _ = _write_objects(path, ((None, cluster_json(c)) for c in source.clusters()))
     return [*files, written(path, count)]
+
+
+def write_json_lines(folder: Path, source: Source) -> list[WrittenFile]:
+    """Writes items.jsonl and clusters.jsonl: the same objects."""
+    items = ((item.id, item_json(item)) for item in itertools.chain.from_iterable(source.batches()))
+    clusters = ((None, cluster_json(cluster)) for cluster in source.clusters())
+    return [
+        written(path, *_write_objects(path, objects, lines=True))
+        for path, objects in (
+            (folder / "items.jsonl", items),
+            (folder / "clusters.jsonl", clusters),
+        )
+    ]
 
 
 def item_json(item: Item) -> str:
@@ -93,20 +108,26 @@ def _dumps(values: dict[str, Any], what: str) -> str:
 
 
 def _write_items(path: Path, items: Iterable[Item]) -> WrittenFile:
-    return written(path, *_write_array(path, ((item.id, item_json(item)) for item in items)))
+    return written(path, *_write_objects(path, ((item.id, item_json(item)) for item in items)))
 
 
-def _write_array(
-    path: Path, objects: Iterator[tuple[int | None, str]]
+def _write_objects(
+    path: Path,
+    objects: Iterator[tuple[int | None, str]],
+    *,
+    lines: bool = False,
 ) -> tuple[int, int | None, int | None]:
-    """Writes (id, object as JSON) pairs as an array; gives how many, the first id and the last."""
+    """Writes (id, object as JSON) pairs as an array, or each as a line; gives how many, the first id and
+    the last.
+    """
     count, first, last = 0, None, None
     with path.open("w", encoding="utf-8", newline="\n") as out:
-        out.write("[")
+        out.write("" if lines else "[")
         for last, text in objects:
-            out.write(",\n" if count else "\n")
-            out.write(text)
+            if not lines:
+                out.write(",\n" if count else "\n")
+            out.write(text + "\n" * lines)
             first = last if count == 0 else first
             count += 1
-        out.write("\n]\n")
+        out.write("" if lines else "\n]\n")
     return count, first, last

@@ -1,12 +1,13 @@
 """Items and clusters as they are exported, read in batches so that memory stays bounded."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.export.chosen import Chosen
+from nearsql.pipeline.within import argument_of
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
 
@@ -82,27 +83,37 @@ def count_items(db: dbapi.Connection, chosen: Chosen) -> int:
 
 def batches(db: dbapi.Connection, chosen: Chosen, size: int = BATCH) -> Iterator[list[Item]]:
     """The items by id, in batches of at most `size`."""
-    after = None
-    while True:
+    # Of a selection, so many ids at a time: all of them would be read anew for each batch.
+    ids = None if chosen.within is None else chosen.within.ids
+    after, start = None, 0
+    while ids is None or start < len(ids):
+        some = None if ids is None else json.dumps(ids[start : start + size].tolist())
+        start += size
         rows = db.execute(
             "select i.id, i.kind, i.collection, i.sequence_number, i.uri, i.content, i.width, i.height,"
             " i.created_at, json(i.metadata_json) from items i"
             f" where (:after is null or i.id > :after) and ({_which_items()})"
             " order by i.id limit :size",
-            {**_which(chosen), "after": after, "size": size},
+            {**_which(chosen), "within": some, "after": after, "size": size},
         ).fetchall()
-        if not rows:
+        if rows:
+            after = rows[-1][0]
+            yield _batch(db, chosen, rows)
+        elif ids is None:
             return
-        batch = {row[0]: Item(*row) for row in rows}
-        after = rows[-1][0]
-        ids = json.dumps(list(batch))
-        _add_labels(db, batch, ids)
-        for run in chosen.maps:
-            _add_points(db, batch, ids, run.id)
-        for run in chosen.clusterings:
-            for level in run.levels:
-                _add_memberships(db, batch, ids, run.id, level.level)
-        yield list(batch.values())
+
+
+def _batch(db: dbapi.Connection, chosen: Chosen, rows: Sequence[Sequence[Any]]) -> list[Item]:
+    """The items of these rows, with all that is exported of them."""
+    batch = {row[0]: Item(*row) for row in rows}
+    ids = json.dumps(list(batch))
+    _add_labels(db, batch, ids)
+    for run in chosen.maps:
+        _add_points(db, batch, ids, run.id)
+    for run in chosen.clusterings:
+        for level in run.levels:
+            _add_memberships(db, batch, ids, run.id, level.level)
+    return list(batch.values())
 
 
 def clusters(db: dbapi.Connection, chosen: Chosen) -> Iterator[Cluster]:
@@ -132,7 +143,11 @@ def _which_items() -> str:
 
 
 def _which(chosen: Chosen) -> dict[str, Any]:
-    return {"only_theirs": chosen.only_their_items, "runs": json.dumps(chosen.run_ids)}
+    return {
+        "only_theirs": chosen.only_their_items,
+        "runs": json.dumps(chosen.run_ids),
+        "within": argument_of(chosen.within),
+    }
 
 
 def _add_labels(db: dbapi.Connection, batch: dict[int, Item], ids: str) -> None:
