@@ -5,6 +5,7 @@ are read, where there are enough, and not searched; what is found is the same.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import apsw
 import numpy as np
@@ -13,21 +14,23 @@ from nearsql.udfs import within as within_argument
 from nearsql.udfs.arguments import number, one_of, whole_number
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.finding_searches import (
+    matrix_to_search,
+    refuse_inner_products,
+    votes_on_label,
+)
 from nearsql.udfs.findings.duplicates import (
     NEIGHBORS,
     find_duplicates,
     near_lists,
     threshold_of,
 )
-from nearsql.udfs.findings.label_errors import find_label_errors, vote_weights
 from nearsql.udfs.findings.leaks import find_leaks
 from nearsql.udfs.findings.outliers import find_outliers
 from nearsql.udfs.interrupt import Poll
 from nearsql.udfs.item_values import collections, label_values, same_content
-from nearsql.udfs.search.matrix import Matrix, load_matrix
+from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.stored_graph import known_graph, stored_graph
-from nearsql.udfs.space_points import part
-from nearsql.udfs.spaces import find_space
 from nearsql.udfs.vote_functions import WEIGHTINGS
 
 
@@ -150,21 +153,10 @@ def label_errors(
     heat = number("temperature", temperature)
     if heat <= 0:
         raise SqlFunctionError(f"temperature must be above 0, not {temperature}")
-    matrix = load_matrix(db, find_space(db, space))
-    if within is not None:
-        matrix = _part(db, matrix, within)
-    if way == "distance" and matrix.space.metric == "ip":
-        raise SqlFunctionError(
-            f"weighting 'distance' needs distances of at least 0, and those of space '{space}' are "
-            "inner products: use 'uniform' or 'softmax'"
-        )
-    values = label_values(db, matrix, label)
-    if (values.codes < 0).any():
-        matrix = part(matrix, matrix.ids[values.codes >= 0])
-    given = values.codes[values.codes >= 0]
-    places, distances = known_graph(db, matrix, count, poll=Poll(db))
-    weights = vote_weights(distances, way, heat)
-    found = find_label_errors(given, places, distances, weights, len(values.names))
+    matrix = matrix_to_search(db, space, within_argument.item_ids(db, within))
+    graph_of = partial(known_graph, db, poll=Poll(db))
+    votes = votes_on_label(db, matrix, label, count, way, heat, graph_of)
+    found, names, codes = votes.errors, votes.values.names, votes.values.codes
     for rank, (row, suggested, confidence, score, distance) in enumerate(
         zip(
             found.rows.tolist(),
@@ -176,9 +168,9 @@ def label_errors(
         )
     ):
         yield (
-            int(matrix.ids[row]),
-            values.names[given[row]],
-            values.names[suggested],
+            int(votes.matrix.ids[row]),
+            names[codes[row]],
+            names[suggested],
             confidence,
             score,
             int(rank < found.count),
@@ -232,17 +224,6 @@ def leaks(
 
 
 def _matrix(db: apsw.Connection, space: str, within: str | None) -> Matrix:
-    """The vectors of a space, or of those of its items that `within` names. Refuses inner products."""
-    matrix = load_matrix(db, find_space(db, space))
-    if matrix.space.metric == "ip":
-        raise SqlFunctionError(
-            f"space '{space}' has the metric ip, and inner products are not distances: an item need not "
-            "be nearest to its own copy; store the vectors in a space of metric cosine or l2"
-        )
-    return matrix if within is None else _part(db, matrix, within)
-
-
-def _part(db: apsw.Connection, matrix: Matrix, within: str) -> Matrix:
-    ids = within_argument.item_ids(db, within)
-    assert ids is not None
-    return part(matrix, ids)
+    matrix = matrix_to_search(db, space, within_argument.item_ids(db, within))
+    refuse_inner_products(matrix)
+    return matrix
