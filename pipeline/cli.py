@@ -50,6 +50,10 @@ COMMANDS = {
         "nearsql.pipeline.commands.evaluate",
         "Say how well neighbours predict a label or a number.",
     ),
+    "find": (
+        "nearsql.pipeline.commands.find",
+        "Find duplicates, outliers, wrong labels and leaks.",
+    ),
     "project": ("nearsql.pipeline.commands.project", "Lay a space out as a map."),
     "select": ("nearsql.pipeline.commands.select", "Give a set of items a name, to be used by it."),
     "export": (
