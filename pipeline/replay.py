@@ -34,6 +34,7 @@ MODULES = {
     "project": "nearsql.pipeline.project",
     "place": "nearsql.pipeline.place",
     "evaluate": "nearsql.pipeline.evaluate",
+    "find": "nearsql.pipeline.find",
 }
 
 
