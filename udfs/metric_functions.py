@@ -175,7 +175,7 @@ class _Groupings:
 @sql_function(
     kind="aggregate",
     example=(
-        "select adjusted_rand(column1, column2) from (values (1, 'a'), (1, 'a'), (2, 'b'), (2, 'a'))"
+        "select adjusted_rand(column1, column2) from (values (1, 'a'), (1, 'a'), (2, 'b'), (2, 'b'), (2, 'c'))"
     ),
 )
 class AdjustedRand(_Groupings):
@@ -196,7 +196,7 @@ class AdjustedRand(_Groupings):
     kind="aggregate",
     example=(
         "select round(adjusted_mutual_info(column1, column2), 4)\n"
-        "from (values (1, 'a'), (1, 'a'), (2, 'b'), (2, 'a'))"
+        "from (values (1, 'a'), (1, 'a'), (2, 'b'), (2, 'b'), (2, 'c'))"
     ),
 )
 class AdjustedMutualInfo(_Groupings):

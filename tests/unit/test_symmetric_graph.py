@@ -228,3 +228,36 @@ def test_candidates_are_all_that_may_be_among_the_nearest(
             assert len(set(found.tolist())) == counts[i]
             assert (np.diff(scores[i, found]) <= 0).all()
         assert (places[i, counts[i] :] == -1).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    metric=st.sampled_from(METRICS),
+    n=st.integers(20, 120),
+    k=st.integers(1, 9),
+    n_parts=st.integers(2, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rows_kept_apart_never_find_each_other(
+    kind: str, metric: Metric, n: int, k: int, n_parts: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = matrix_of(data(kind, n, 3, rng), metric)
+    search = search_among(matrix, None)
+    apart = rng.integers(0, n_parts, n)
+    apart[: n_parts * 2] = np.arange(n_parts * 2) % n_parts
+    k = min(k, n - int(np.bincount(apart).max()))
+    graph = SymmetricGraph(search, k, apart=apart)
+    blocks = list(graph.blocks(None))
+    if not blocks:
+        return
+    places = np.concatenate([places for _, places, _ in blocks])
+    distances = np.concatenate([distances for _, _, distances in blocks])
+    for row in range(graph.next):
+        if places[row, 0] < 0:  # left to the caller
+            assert (places[row] == -1).all()
+            continue
+        others = np.flatnonzero(apart != apart[row])
+        expected = Search(matrix, others).nearest(matrix.vectors[row : row + 1], k, None, None)
+        assert_same((places[row], distances[row]), (others[expected[0][0]], expected[1][0]))

@@ -62,11 +62,18 @@ def is_worthwhile(search: Search, k: int, first: int) -> bool:
 class SymmetricGraph:
     """One computation of the k nearest other rows of every row from `first` on.
 
+    apart: (n,), where rows of the same number must not find each other, such as those of one fold of a
+    cross-validation; each must have k others. Rows that would have to be searched for are then left to
+    the caller: their places are -1.
     next: the first row that `blocks` has not given yet.
     """
 
-    def __init__(self, search: Search, k: int, first: int = 0) -> None:
+    def __init__(self, search: Search, k: int, first: int = 0, apart: Ids | None = None) -> None:
         self._search, self._k, self.next = search, k, first
+        # In as few bytes as will do, since all pairs are looked at.
+        self._apart = None if apart is None else np.unique(apart, return_inverse=True)[1]
+        if self._apart is not None and self._apart.max(initial=0) < 128:
+            self._apart = self._apart.astype(np.int8)
         n = search.n
         self._height = _HEIGHT * (2 if n - first >= _MANY_ROWS else 1)
         starts = [*range(0, first, self._height), *range(first, n, self._height)]
@@ -128,6 +135,10 @@ class SymmetricGraph:
             check()
             scores = self._scores(transform, j)
             mask = self._scratch.mask[: scores.size].reshape(scores.shape)
+            if self._apart is not None:
+                ours = self._apart[self._part(i)]
+                np.equal(self._apart[self._part(j), None], ours, out=mask)
+                np.copyto(scores, -np.inf, where=mask)
             theirs = self._candidates.get(j)  # None of rows whose neighbours are not wanted
             if i == j:
                 np.fill_diagonal(scores, -np.inf)
@@ -201,7 +212,9 @@ class SymmetricGraph:
                 queries.take(rows), chosen, self._k
             )
         left = np.flatnonzero(candidates.is_open)
-        if len(left):
+        if self._apart is not None:
+            nearest[left], distances[left] = -1, np.inf
+        elif len(left):
             nearest[left], distances[left] = self._search.nearest(
                 queries.vectors[left], self._k, queries.exclude[left], check
             )
