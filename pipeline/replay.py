@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from nearsql.pipeline.console import UserError
 from nearsql.pipeline.result_tables import Again, Comparison, compare
 from nearsql.pipeline.runs import immediate, run, run_input, this_process, versions
 from nearsql.udfs import dbapi
+from nearsql.udfs.errors import SqlFunctionError
 
 # Which module recomputes which kind of run.
 MODULES = {
@@ -44,6 +46,15 @@ FIRST = 10
 
 class CannotReplay(Exception):
     """A run cannot be computed again; the sentence says why."""
+
+
+class Recorded(dict[str, Any]):
+    """A run's parameters as they are recorded: one that is needed and not there keeps it from a replay."""
+
+    def __missing__(self, name: str) -> Any:
+        raise CannotReplay(
+            f"its record does not say {name!r}: an older nearsql, or not it, made it"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +121,13 @@ def recorded_run(db: dbapi.Connection, run_id: int) -> RecordedRun:
         raise LookupError(f"there is no run {run_id} in this database: see `nearsql runs`")
     run_id, kind, model_id, parameters, seed, recorded_versions, *others = row
     return RecordedRun(
-        run_id, kind, model_id, json.loads(parameters), seed, json.loads(recorded_versions), *others
+        run_id,
+        kind,
+        model_id,
+        Recorded(json.loads(parameters)),
+        seed,
+        json.loads(recorded_versions),
+        *others,
     )
 
 
@@ -142,13 +159,12 @@ def replay(db: dbapi.Connection, run_id: int, *, first: int = FIRST) -> Replay:
         inputs=[run_input(db, run_id)],
     ) as current:
         with current.timed("recompute"):
-            result = _recompute(db, original)
+            result, actual, tables = _compared(db, original, first)
             if result.device != "cpu":
                 with immediate(db):
                     db.execute(
                         "update runs set device = ? where id = ?", (result.device, current.id)
                     )
-            actual, tables = compare(result, first)
         is_same = actual == original.result_sha256
         current.result_sha256 = actual
         current.counts |= {
@@ -160,14 +176,21 @@ def replay(db: dbapi.Connection, run_id: int, *, first: int = FIRST) -> Replay:
     return Replay(current.id, run_id, is_same, original.result_sha256, actual, changes, tables)
 
 
-def _recompute(db: dbapi.Connection, original: RecordedRun) -> Again:
+def _compared(
+    db: dbapi.Connection, original: RecordedRun, first: int
+) -> tuple[Again, str, list[Comparison]]:
+    """The result computed anew, its SHA-256, and how it stands to what is stored. Raises CannotReplay."""
     try:
         result = importlib.import_module(MODULES[original.kind]).recompute(db, original)
+        if isinstance(result, str):
+            result = Again((), partial(str, result))
+        return result, *compare(result, first)
     except ModuleNotFoundError as error:
         raise CannotReplay(
             f"run {original.id} needs {error.name}, which is not installed here"
         ) from error
-    return Again((), partial(str, result)) if isinstance(result, str) else result
+    except (UserError, SqlFunctionError) as error:
+        raise CannotReplay(f"run {original.id} would be refused now: {error}") from error
 
 
 def _refuse_changed_inputs(db: dbapi.Connection, original: RecordedRun) -> None:

@@ -19,7 +19,7 @@ from nearsql.pipeline.cluster.groups import (
 )
 from nearsql.pipeline.cluster.results import FoundClusters, MemberRow, describe, result_again
 from nearsql.pipeline.cluster.run import PACKAGES
-from nearsql.pipeline.replay import RecordedRun
+from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.run_spaces import space_read_by
 from nearsql.pipeline.within import recorded_argument
@@ -49,8 +49,6 @@ def cluster_levels(
     """
 
     def parameters(group: Group) -> dict[str, Any]:
-        from nearsql.udfs.clustering.levels import RULES
-
         n = group.sampled
         exact = effective_neighbors(neighbors, n) == "exact"
         return {
@@ -59,9 +57,7 @@ def cluster_levels(
             "levels": levels,
             "seed_rules": int(seed_rules),
             "downsample": downsample,
-            # Of level 1, to which later items are assigned; those below depend on each cluster's size.
-            "min_cluster_size": RULES[0].min_cluster_size(n),
-            "min_samples": min(RULES[0].min_samples, n - 1),
+            **_of_level_1(n),
             # 'auto' takes a graph for large clusters, and none for the small ones within them.
             "neighbors": "exact" if exact else neighbors,
         }
@@ -103,7 +99,23 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
     """A run's clusters, computed anew."""
     parameters = {**recorded.parameters, "within": recorded_argument(db, recorded)}
     found = compute(db, space_read_by(db, recorded), parameters)
+    ruled = _of_level_1(sum(row.level == 1 for row in found.members))
+    if ruled != {name: parameters[name] for name in ruled}:
+        raise CannotReplay(
+            f"run {recorded.id} recorded other sizes of level 1 than the rules give for its items: "
+            + ", ".join(f"{name} {parameters[name]}, not {size}" for name, size in ruled.items())
+        )
     return result_again(db, recorded.id, found)
+
+
+def _of_level_1(n: int) -> dict[str, int]:
+    """By the rules for n items, to which later ones are assigned; those below depend on each cluster's size."""
+    from nearsql.udfs.clustering.levels import RULES
+
+    return {
+        "min_cluster_size": RULES[0].min_cluster_size(n),
+        "min_samples": min(RULES[0].min_samples, n - 1),
+    }
 
 
 def _whole_numbers(labels: Sequence[int | None]) -> NDArray[np.int64]:
