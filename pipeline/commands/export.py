@@ -69,10 +69,12 @@ if TYPE_CHECKING:
     " labels instead of it.",
 )
 @click.option(
-    "--images/--no-images",
-    default=True,
+    "--images",
+    type=click.Choice(["link", "copy", "none"]),
+    default="link",
     show_default=True,
-    help="coco, yolo: put the images beside their labels, as links to their files.",
+    help="coco, yolo, links: what is put into DIR of the images: links to their files (and copies of what"
+    " only FILE has), copies of all, or, of coco and yolo, nothing.",
 )
 @click.option(
     "--page-size",
@@ -89,7 +91,7 @@ def command(
     within: str | None,
     format_: str,
     predictions: int | None,
-    images: bool,
+    images: str,
     page_size: int,
     overwrite: bool,
 ) -> None:

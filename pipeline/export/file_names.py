@@ -59,10 +59,13 @@ def _parts(kind: str, uri: str | None, media_type: str | None) -> tuple[str, str
     if _RESERVED.fullmatch(safe) or not safe.strip("_"):
         safe = ""
     if kind == "text":
-        return safe, ".txt"
-    if media_type is not None:
-        return safe, _SUFFIXES.get(media_type, "")
-    return safe, f".{suffix.lower()}" if 0 < len(suffix) <= _LONGEST_SUFFIX else ""
+        end = ".txt"
+    elif media_type is not None:
+        end = _SUFFIXES.get(media_type, "")
+    else:
+        end = f".{suffix.lower()}" if 0 < len(suffix) <= _LONGEST_SUFFIX else ""
+    # Without an end of its own, the last part of the stem would be taken for one.
+    return (safe if end else safe.replace(".", "_")), end
 
 
 def _key(stem: str) -> str:

@@ -39,11 +39,11 @@ class Written:
     problems: list[str]
 
 
-def write_links(folder: Path, source: Source) -> Written:
-    """items/: a link or a file for each item, texts among them."""
+def write_links(folder: Path, source: Source, images: str) -> Written:
+    """items/: a link or a file for each item, texts among them. images: `link` or `copy`."""
     names = file_names([one for batch in _unseen(source) for one in named(source, batch)])
     n = 0
-    with ItemFiles(folder, source) as files:
+    with ItemFiles(folder, source, images) as files:
         for batch in source.batches():
             for kind in ("image", "text"):
                 places = {item.id: f"items/{names[item.id]}" for item in batch if item.kind == kind}
@@ -53,12 +53,12 @@ def write_links(folder: Path, source: Source) -> Written:
 
 
 def write_image_set(
-    folder: Path, source: Source, format_: str, *, predicted_by: int | None, with_images: bool
+    folder: Path, source: Source, format_: str, *, predicted_by: int | None, images: str
 ) -> Written:
     """images/ and, as `coco`, instances.json and predictions.json; as `yolo`, data.yaml and labels/.
 
     The images are those whose ground truth is known; with predicted_by, those that this run looked at.
-    with_images: put links or files into images/, and leave out the images that cannot be had.
+    images: `link` or `copy` them into images/, which leaves out those that cannot be had; or `none`.
     """
     if predicted_by is not None:
         drawn.require_detector_run(source.db, predicted_by)
@@ -70,7 +70,7 @@ def write_image_set(
     has_splits = is_yolo and bool(splits & set(SPLITS))
     n_items, folders = 0, set()
     with ExitStack() as stack:
-        files = stack.enter_context(ItemFiles(folder, source, with_images))
+        files = stack.enter_context(ItemFiles(folder, source, images))
         writer: CocoWriter | YoloWriter
         if is_yolo:
             writer = YoloWriter(source, files, known, predicted_by, format_ == "yolo-seg")

@@ -18,18 +18,22 @@ from nearsql.pipeline.export.folder import LISTING
 from nearsql.pipeline.export.rows import Item
 from nearsql.pipeline.item_contents import CannotRead, read_items
 
+# What an export puts into its folder of the images: links to their files (and copies of those that only
+# the database has), copies of all, or nothing.
+IMAGES = ("link", "copy", "none")
+
 
 @dataclass
 class ItemFiles:
     """Puts the files of items into folders of an export, and keeps the list of them.
 
-    root: the folder of the export. make: whether to put the items' files there at all. problems: a
-    sentence for each item whose file could not be had.
+    root: the folder of the export. images: one of IMAGES. problems: a sentence for each item whose file
+    could not be had.
     """
 
     root: Path
     source: Source
-    make: bool = True
+    images: str
     n_links: int = 0
     n_written: int = 0
     n_files: int = 0
@@ -50,7 +54,7 @@ class ItemFiles:
         places: by item id, with the file's name. Gives the items that are there now: without those whose
         file is gone, has changed, or is none.
         """
-        if not self.make:
+        if self.images == "none":
             return set(places)
         there = set()
         for item in read_items(self.source.db, sorted(places), kind):
@@ -62,7 +66,7 @@ class ItemFiles:
             except CannotRead as error:
                 self.problems.append(f"item {item.id}: {error}")
                 continue
-            if item.content is None and item.data is None:
+            if self.images == "link" and item.content is None and item.data is None:
                 assert item.uri is not None
                 path.symlink_to(os.path.realpath(item.uri))
                 self.n_links += 1

@@ -15,6 +15,7 @@ from nearsql.pipeline.export.files import Source, WrittenFile
 from nearsql.pipeline.export.folder import new_folder, write_index
 from nearsql.pipeline.export.image_sets import FORMATS as OF_IMAGES
 from nearsql.pipeline.export.image_sets import Written, write_image_set, write_links
+from nearsql.pipeline.export.item_files import IMAGES
 from nearsql.pipeline.export.json_files import write_json, write_json_lines
 from nearsql.pipeline.export.rows import count_items
 from nearsql.pipeline.export.tables import write_tables
@@ -50,7 +51,7 @@ def export(
     within: str | None = None,
     format: str = "json",
     predictions: int | None = None,
-    images: bool = True,
+    images: str = "link",
     overwrite: bool = False,
     page_size: int = PAGE_SIZE,
     quiet: bool = True,
@@ -61,8 +62,8 @@ def export(
     of each kind, method and space. within: only these of them, as `--within` has it. format: one of
     FORMATS; page_size: items a file, of json. overwrite: an earlier export in that folder is replaced.
 
-    predictions: of coco and yolo, the detector run whose predictions go out; images: put the images beside
-    the labels. Nothing is written to the database.
+    predictions: of coco and yolo, the detector run whose predictions go out. images: one of IMAGES; of coco,
+    yolo and links, what is put into the folder. Nothing is written to the database.
 
     Raises UserError for a folder with anything else in it, runs that cannot be exported, and values that
     the format has no way to say; LookupError for a run that is not there.
@@ -75,8 +76,10 @@ def export(
         raise UserError(f"--run names maps and clusterings, and --format {format} has none of them")
     if predictions is not None and format not in ("coco", "yolo", "yolo-seg"):
         raise UserError(f"--predictions goes with --format coco, yolo and yolo-seg, not {format}")
-    if not images and format not in ("coco", "yolo", "yolo-seg"):
-        raise UserError(f"--no-images goes with --format coco, yolo and yolo-seg, not {format}")
+    if images not in IMAGES:
+        raise UserError(f"--images must be one of {', '.join(IMAGES)}, not {images!r}")
+    if images != "link" and (format not in OF_IMAGES or (format, images) == ("links", "none")):
+        raise UserError(f"--images {images} does not go with --format {format}")
     with _one_state(db):
         if format in OF_IMAGES:
             chosen = Chosen((), (), only_their_items=False)
@@ -110,11 +113,11 @@ def export(
 
 
 def _images(
-    made: Path, source: Source, format_: str, predictions: int | None, images: bool
+    made: Path, source: Source, format_: str, predictions: int | None, images: str
 ) -> Written:
     if format_ == "links":
-        return write_links(made, source)
-    return write_image_set(made, source, format_, predicted_by=predictions, with_images=images)
+        return write_links(made, source, images)
+    return write_image_set(made, source, format_, predicted_by=predictions, images=images)
 
 
 @contextmanager
