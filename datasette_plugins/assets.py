@@ -15,6 +15,7 @@ from datasette.utils.asgi import Request, Response
 CONTENT_TYPES = {
     "nearsql.css": "text/css; charset=utf-8",
     "map.js": "text/javascript; charset=utf-8",
+    "boxes.js": "text/javascript; charset=utf-8",
     "plotly.min.js": "text/javascript; charset=utf-8",
 }
 

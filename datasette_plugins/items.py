@@ -1,9 +1,10 @@
-"""One item: what it is, its image, and the items nearest to it."""
+"""One item: what it is, its image with what was found in it, and the items nearest to it."""
 
 import json
 
 from datasette.utils.asgi import Response
 
+from nearsql.datasette_plugins.detections import detections
 from nearsql.datasette_plugins.images import image_bytes, image_type
 from nearsql.datasette_plugins.pages import Page, Problem, Row, TooLong, page
 from nearsql.udfs import dbapi
@@ -13,7 +14,7 @@ NEIGHBOURS_SHOWN = 12
 
 @page
 async def item_page(current: Page) -> Response:
-    """An item with its labels, its clusters, and its neighbours in each space that holds it."""
+    """An item with its labels, boxes and clusters, and its neighbours in each space that holds it."""
     item = await _item(current)
     spaces = await current.rows("item_spaces", item=item["id"])
     for space in spaces:
@@ -24,6 +25,7 @@ async def item_page(current: Page) -> Response:
         metadata=json.loads(item["metadata_json"]),
         labels=await current.rows("item_labels", item=item["id"]),
         clusters=await current.rows("item_clusters", item=item["id"]),
+        detected=await detections(current, item),
         maps=await current.rows("item_maps", item=item["id"]),
         spaces=spaces,
         k=NEIGHBOURS_SHOWN,
