@@ -1,5 +1,6 @@
 """Two clusterings: what became of the clusters of one in the other, and which items moved."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ class ClusteringDiff:
     level_b: int
     agreement: dict[str, Any]
 
-    dull: ClassVar = {
+    dull: ClassVar[Mapping[str, str | None]] = {
         "name_a": None,
         "name_b": None,
         "uri": None,

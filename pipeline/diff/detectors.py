@@ -1,6 +1,6 @@
 """Two detector runs: which metrics and losses got better, and which images regressed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ class DetectorDiff:
     tolerance: float
     found: Sequence[MetricAgreement]
 
-    dull: ClassVar = {"reason": None, "uri": None}
+    dull: ClassVar[Mapping[str, str | None]] = {"reason": None, "uri": None}
 
     @property
     def title(self) -> str:

@@ -1,6 +1,6 @@
 """Two evaluations, or two spaces, ks or weightings of one: which predicts better, and which items flipped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any, ClassVar
 
@@ -36,7 +36,7 @@ class EvaluationDiff:
     pairs: Sequence[tuple[Setting, Setting]]
     found: Sequence[Agreement]
 
-    dull: ClassVar = {
+    dull: ClassVar[Mapping[str, str | None]] = {
         "space_b": "space_a",
         "k_b": "k_a",
         "weighting_b": "weighting_a",
@@ -82,7 +82,7 @@ class EvaluationDiff:
         if relabelled:
             facts["relabelled"] = f"{relabelled:,}, which are left out"
         if folds:
-            facts["in other folds"] = f"{folds:,}, whose voters are others for that alone"
+            facts["in other folds"] = f"{folds:,}, so that a part of the changes is chance"
         if len(self.found) > 1:
             facts["best"] = f"{self._best('a')} -> {self._best('b')}"
         facts["test"] = f"{_TESTS[self.found[0].metric]}: {self._significant()}"

@@ -1,7 +1,7 @@
 """Two spaces: how far they agree on each item's neighbours, and whose neighbours changed most."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,7 +34,7 @@ class SpaceDiff:
     compared: Compared
     shared: NDArray[np.int64]
 
-    dull: ClassVar = {"uri": None, "text": None}
+    dull: ClassVar[Mapping[str, str | None]] = {"uri": None, "text": None}
 
     @property
     def title(self) -> str:

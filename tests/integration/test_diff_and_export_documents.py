@@ -71,17 +71,25 @@ def test_everything_on_the_page_of_diffs_runs(
 ) -> None:
     shutil.copy(folder / "digits.db", tmp_path)
     monkeypatch.chdir(tmp_path)
-    commands = re.findall(r"^    nearsql (.*)$", DIFF, re.MULTILINE)
-    assert len(commands) == 4
-    outcomes = [CliRunner().invoke(cli, shlex.split(command)) for command in commands]
-    for outcome in outcomes:
-        assert outcome.exit_code == 0, (outcome.output, outcome.exception)
-    (shown,) = re.findall(r"```text\n(.*?)```", DIFF, re.DOTALL)
-    assert outcomes[1].stdout + outcomes[1].stderr == shown
+    # A block of text is what the command before it says.
+    said, commands, blocks = "", 0, 0
+    for command, shown in re.findall(
+        r"^    nearsql ([^\n]*)$|^```text\n(.*?)```", DIFF, re.MULTILINE | re.DOTALL
+    ):
+        if command:
+            outcome = CliRunner().invoke(cli, shlex.split(command))
+            assert outcome.exit_code == 0, (command, outcome.output, outcome.exception)
+            assert outcome.output
+            said = outcome.stdout + outcome.stderr
+            commands += 1
+        else:
+            assert said == shown
+            blocks += 1
+    assert (commands, blocks) == (14, 4)
     db = connection.connect("digits.db", read_only=True)
     (block,) = re.findall(r"```sql\n(.*?)```", DIFF, re.DOTALL)
     statements = [statement for statement in block.split(";") if statement.strip()]
-    assert len(statements) == 3
+    assert len(statements) == 9
     for statement in statements:
         assert db.execute(statement).fetchall(), statement
     db.close()
