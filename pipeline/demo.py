@@ -60,10 +60,6 @@ def build(db: dbapi.Connection, *, method: str = "umap", quiet: bool = True) -> 
 def questions(db: dbapi.Connection) -> Iterator[Finding]:
     """What a person would ask first of a new collection, and how well the answers match the truth."""
     planted = _planted(db)
-
-    def hits(kind: str, column: int = 0) -> Callable[[list[Row]], int]:
-        return lambda rows: len({row[column] for row in rows} & planted[kind])
-
     yield _ask(
         db,
         "What is near item 1?",
@@ -82,32 +78,53 @@ def questions(db: dbapi.Connection) -> Iterator[Finding]:
     yield _ask(
         db,
         "Which labels look wrong?",
-        "disagreeing_neighbours",
-        {"space": SPACE, "k": 10, "label": LABEL},
-        lambda rows: (
-            f"{FLIPPED} labels were flipped: {hits('flipped label')(rows[:30])} of them are among the"
-            f" first 30 of {len(rows)} rows"
+        "wrong_labels",
+        {"space": SPACE, "label": LABEL, "k": 10},
+        lambda rows: _score(
+            f"{FLIPPED} labels were flipped",
+            planted["flipped label"],
+            [row[0] for row in rows],
+            [row[0] for row in rows if row[5]],
+            30,
         ),
     )
     yield _ask(
         db,
         "What is there twice?",
-        "near_duplicates",
-        {"space": SPACE, "k": 3, "threshold": 0.2},
-        lambda rows: (
-            f"{NEAR_DUPLICATES} near-duplicates were planted:"
-            f" {hits('near-duplicate', 1)(rows)} of them are among these {len(rows)} pairs"
+        "duplicates_of_space",
+        {"space": SPACE},
+        lambda rows: _score(
+            f"{NEAR_DUPLICATES} near-duplicates were planted",
+            planted["near-duplicate"],
+            [row[0] for row in rows],
+            [row[0] for row in rows],
+            NEAR_DUPLICATES,
         ),
     )
     yield _ask(
         db,
         "What belongs nowhere?",
-        "far_from_everything",
-        {"space": SPACE, "k": 10, "limit": 20},
-        lambda rows: (
-            f"{OUTLIERS} outliers were planted: {hits('outlier')(rows)} of them are among these"
-            f" {len(rows)}"
+        "outliers_of_space",
+        {"space": SPACE, "k": 10},
+        lambda rows: _score(
+            f"{OUTLIERS} outliers were planted",
+            planted["outlier"],
+            [row[0] for row in rows],
+            [row[0] for row in rows if row[3]],
+            20,
         ),
+    )
+
+
+def _score(
+    what: str, planted: set[int], ranked: Sequence[int], found: Sequence[int], head: int
+) -> str:
+    """How many of the planted items are at the head of the ranking, and among those that count as found."""
+    at_head, hits = len(planted & set(ranked[:head])), len(planted & set(found))
+    precision = f"{hits / len(found):.0%}" if found else "undefined"
+    return (
+        f"{what}: {at_head} of them are among the first {min(head, len(ranked))} rows."
+        f" {len(found)} rows count as found: precision {precision}, recall {hits / len(planted):.0%}"
     )
 
 

@@ -53,7 +53,7 @@ def same_content(db: apsw.Connection, matrix: Matrix) -> Ids:
     """The place of the first item of the matrix with the same bytes, by their SHA-256, (n,)."""
     codes = _values(matrix, _column_of_items(db, matrix, "sha256")).codes
     _, first, which = np.unique(codes, return_index=True, return_inverse=True)
-    return cast(Ids, first[which])
+    return first[which]
 
 
 def _column_of_items(db: apsw.Connection, matrix: Matrix, column: str) -> list[tuple[int, str]]:

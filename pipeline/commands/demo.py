@@ -45,6 +45,7 @@ def command(file: str) -> None:
         f"  {command_line('nearsql', 'serve', file)}                    # the map, in a browser",
         f"  {command_line('nearsql', 'sql', file, query)}",
         f"  {command_line('sqlite-utils', 'query', file, query, '--csv')}",
+        f"  {command_line('nearsql', 'find', file, demo.SPACE, '--label', demo.LABEL)}",
         f"  {command_line('nearsql', 'runs', file)}                     # what made it",
         f"  {command_line('nearsql', 'replay', file, 3)}                 # the same again, bit for bit",
     ):

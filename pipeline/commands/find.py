@@ -91,7 +91,7 @@ def command(file: str, space: str, kinds: tuple[str, ...], format_: str, **optio
     with closing(open_database(file)) as db:
         found = find(db, space, kinds, quiet=False, **options)
         cursor = db.execute(
-            read_sql("nearsql.pipeline.find", "findings_of_run"), {"run": found.run_id}
+            read_sql("nearsql.schema.queries", "findings_of_run"), {"run": found.run_id}
         )
         headers = column_names(cursor)
         if format_ == "table":

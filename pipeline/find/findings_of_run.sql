@@ -1,9 +1,0 @@
--- What a run found, kind by kind, the surest first.
-select
-    f.id, f.kind, f.item_id, f.other_item_id, f.score, f.decision,
-    i.uri, substr(i.content, 1, 80) as text,
-    f.evidence_json
-from findings f
-join items i on i.id = f.item_id
-where f.run_id = :run
-order by f.kind, f.score desc, f.item_id, f.other_item_id
