@@ -1,5 +1,6 @@
 """`nearsql evaluate`: how well neighbours predict a label or a number, in each space."""
 
+import math
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from nearsql.udfs.connection import open_database
 
 if TYPE_CHECKING:
     from nearsql.pipeline.evaluate import Evaluation
+    from nearsql.pipeline.evaluate.metrics import MetricRow
 
 
 class _List(click.ParamType):
@@ -90,7 +92,7 @@ def command(file: str, spaces: tuple[str, ...], format_: str, **options: Any) ->
 
     Of labels: accuracy, macro_f1, top_5_accuracy (the true label is among the five with the most weight)
     and retrieval_map (how high items of the same label rank; it depends on k alone). Of numbers: mae, r2,
-    spearman. `k` is limited to the neighbours that there are.
+    spearman. A k larger than an item has others in other folds is left out.
 
     \b
       nearsql evaluate photos.db clip dino --label species
@@ -123,44 +125,61 @@ def _table(found: "Evaluation") -> tuple[list[str], list[list[Any]]]:
 
 def _summarize(file: str, found: "Evaluation") -> None:
     facts: dict[str, Any] = dict(found.counts)
-    for space in found.spaces:
-        facts[f"best of {space}"] = _best(found, space)
+    best = {space: _best(found, space) for space in found.spaces}
+    for space, row in best.items():
+        facts[f"best of {space}"] = _in_words(found, space, row)
     reasons = {row.reason for rows in found.metrics.values() for row in rows if row.fold is None}
     for reason in sorted(reasons - {None}, key=str):
         facts["undefined"] = reason
     if found.graph_run is not None:
         facts["neighbours"] = f"stored by run {found.graph_run}"
-    summary(f"run {found.run_id}", facts, next_step=_next_step(file, found))
+    summary(f"run {found.run_id}", facts, next_step=_next_step(file, found, best))
 
 
-def _best(found: "Evaluation", space: str) -> str:
-    """The best k and weighting by the first metric, with how much it differs between folds."""
+def _best(found: "Evaluation", space: str) -> "MetricRow | None":
+    """The k and weighting with the most accuracy or R2 in a space; None where it is not defined."""
     metric = "accuracy" if "labels" in found.counts else "r2"
-    rows = [row for row in found.metrics[space] if row.metric == metric and row.value is not None]
-    overall = [row for row in rows if row.fold is None]
-    if not overall:
-        return f"{metric} is not defined"
-    best = max(overall, key=lambda row: row.value or 0.0)
+    rows = [
+        row
+        for row in found.metrics[space]
+        if row.metric == metric and row.fold is None and row.value is not None
+    ]
+    return max(rows, key=lambda row: row.value or 0.0, default=None)
+
+
+def _in_words(found: "Evaluation", space: str, best: "MetricRow | None") -> str:
+    """The best of a space, with how much it differs between folds."""
+    if best is None:
+        return "not defined"
     of_folds = [
         row.value
-        for row in rows
-        if row.fold is not None
+        for row in found.metrics[space]
+        if (row.k, row.weighting, row.metric) == (best.k, best.weighting, best.metric)
+        and row.fold is not None
         and row.value is not None
-        and (row.k, row.weighting) == (best.k, best.weighting)
     ]
     spread = f" (folds {min(of_folds):.4f} to {max(of_folds):.4f})" if of_folds else ""
-    return f"{metric} {best.value:.4f}{spread} with k {best.k}, {best.weighting}"
+    return f"{best.metric} {best.value:.4f}{spread} with k {best.k}, {best.weighting}"
 
 
-def _next_step(file: str, found: "Evaluation") -> str:
-    space = sql_text(found.spaces[0])
+def _next_step(file: str, found: "Evaluation", best: "dict[str, MetricRow | None]") -> str:
+    """What the best space confuses; of numbers, where it is wrong the most."""
+    space, row = max(
+        best.items(), key=lambda one: -math.inf if one[1] is None else one[1].value or 0.0
+    )
+    row = row or found.metrics[space][0]
+    where = (
+        f"run_id = {found.run_id} and space_id = (select id from spaces where name ="
+        f" {sql_text(space)}) and k = {row.k} and weighting = {sql_text(row.weighting)}"
+    )
     if "labels" in found.counts:
-        row = next(iter(found.metrics[found.spaces[0]]))
         sql = (
-            f"select y_true, y_pred, n from cv_confusion where run_id = {found.run_id}"
-            f" and space_id = (select id from spaces where name = {space}) and k = {row.k}"
-            f" and weighting = {sql_text(row.weighting)} and y_true <> y_pred order by n desc limit 10"
+            f"select y_true, y_pred, n from cv_confusion where {where} and y_pred is not y_true"
+            " order by n desc limit 10"
         )
     else:
-        sql = f"select * from evaluation_neighbors({found.run_id}, {space}) limit 10"
+        sql = (
+            f"select item_id, y_true, y_pred from cv_predictions where {where}"
+            " order by abs(y_true - y_pred) desc limit 10"
+        )
     return command_line("nearsql", "sql", file, sql)
