@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsql.udfs.compiled_umap import import_umap
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.numba_threads import alone, alone_in_one_thread
 from nearsql.udfs.search.matrix import Matrix
@@ -160,15 +161,11 @@ def _umap(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArr
     # UMAP's lists begin with the point itself.
     indices = np.column_stack([np.arange(n), places])
     distances = np.column_stack([np.zeros(n), distances])
-    with warnings.catch_warnings():
-        # It offers a variant that needs TensorFlow, which we do not use.
-        warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
-        import umap
 
     # The spectral layout is made of eigenvectors, of which a few points have too few.
     few = n <= settings.n_components + 2
     many = n >= _TOO_MANY_FOR_SPECTRAL
-    reducer = umap.UMAP(
+    reducer = import_umap().UMAP(
         n_components=settings.n_components,
         n_neighbors=settings.n_neighbors,
         min_dist=settings.min_dist,

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 from numpy.typing import ArrayLike, NDArray
 from sklearn.datasets import load_digits
 from sklearn.manifold import trustworthiness
@@ -128,3 +129,19 @@ def test_poll_stops_tsne(digits: NDArray[np.float32]) -> None:
 
     with pytest.raises(TimeoutError, match="enough"):
         projection_of(matrix(digits), Settings("tsne"), stop)
+
+
+def test_what_umap_learn_compiles_is_kept(digits: NDArray[np.float32]) -> None:
+    project(matrix(digits[:60]), Settings("umap"))
+    import umap.layouts
+    import umap.umap_
+
+    names = {
+        "smooth_knn_dist",
+        "compute_membership_strengths",
+        "_optimize_layout_euclidean_single_epoch",
+    }
+    found = [*vars(umap.layouts).values(), *vars(umap.umap_).values()]
+    used = [value for value in found if isinstance(value, Dispatcher) and value.signatures]
+    kept = {one.__name__ for one in used if one.stats.cache_path is not None}
+    assert names <= kept
