@@ -189,7 +189,11 @@ def _compared(
         raise CannotReplay(
             f"run {original.id} needs {error.name}, which is not installed here"
         ) from error
-    except (UserError, SqlFunctionError) as error:
+    except (UserError, SqlFunctionError, dbapi.OperationalError) as error:
+        # Through SQL, what a function refuses is an error of the statement.
+        refused = error.__cause__ if isinstance(error, dbapi.OperationalError) else error
+        if not isinstance(refused, UserError | SqlFunctionError):
+            raise
         raise CannotReplay(f"run {original.id} would be refused now: {error}") from error
 
 

@@ -100,7 +100,7 @@ def build(folder: Path) -> Replayed:
     connection.create(path).close()
     db = connection.connect(path)
     runs: dict[str, int] = {}
-    _from_files(db, folder, runs)
+    from_files(db, folder, runs)
     _clusters_and_maps(db, runs)
     _names(db, runs)
     # From here on a test may say that a run was made otherwise.
@@ -109,7 +109,8 @@ def build(folder: Path) -> Replayed:
     return Replayed(db, runs)
 
 
-def _from_files(db: dbapi.Connection, folder: Path, runs: dict[str, int]) -> None:
+def from_files(db: dbapi.Connection, folder: Path, runs: dict[str, int]) -> None:
+    """Images with annotations, and texts from a table; with a vector each."""
     root = pets(folder / "pets")
     runs["ingest images"] = ingest_images(db, root, collection="pets", label="part").run_id
     runs["annotate"] = annotate(
@@ -156,7 +157,7 @@ def _clusters_and_maps(db: dbapi.Connection, runs: dict[str, int]) -> None:
     runs["cluster topics"] = _only(cluster_topics(db, ["points"], min_cluster_size=6))
     runs["assign"] = assign(db, runs["cluster hdbscan"]).run_id or 0
     runs["cluster losses"] = cluster_losses(
-        db, _loss_distances(db), component="box", min_cluster_size=3, min_samples=3
+        db, loss_distances(db), component="box", min_cluster_size=3, min_samples=3
     ).run_id
     add_points(db, "small", points[:60], 1000)
     for method in ("umap", "tsne", "pca"):
@@ -174,13 +175,16 @@ def _only(results: list[Any]) -> int:
     return int(result.run_id)
 
 
-def _loss_distances(db: dbapi.Connection) -> int:
+def loss_distances(db: dbapi.Connection) -> int:
     """A finished run of all pairs of 40 items, as `nearsql loss-distance` writes one, and no detector."""
     items = range(1000, 1040)
     points = blobs()
     draw = np.random.default_rng(1)
     parameters = {"pairs": "all", "components": ["box", "cls"]}
-    model = db.execute("insert into models (name, family) values ('detector', 'yolo')").lastrowid
+    model = db.execute(
+        "insert into models (name, family) values ('detector', 'yolo')"
+        " on conflict (name) do update set name = excluded.name returning id"
+    ).fetchone()[0]
     db.commit()
     with run(db, "loss-distance", parameters=parameters, model_id=model) as current:
         rows = [
