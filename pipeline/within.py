@@ -2,7 +2,7 @@
 
     found = within_ids(db, "red cars")            # a selection's name, a SELECT, or a JSON array
     parameters |= within_parameters(found)        # what a run records
-    db.execute("select * from hdbscan(:space, within => :within)", {"within": argument_of(found)})
+    db.execute("select * from knn('s', 42, 10, ?)", (argument_of(found),))
 
 A run is given the ids and not the text, so that whoever changes the selection meanwhile does not change
 what the run reads. The text is recorded with the number of the ids and their SHA-256. A replay asks the

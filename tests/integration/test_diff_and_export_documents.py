@@ -31,7 +31,7 @@ def test_everything_on_the_page_of_exports_runs(
 ) -> None:
     monkeypatch.chdir(folder)
     commands = re.findall(r"^    ((?:nearsql|jq) .*)$", PAGE, re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         words = shlex.split(command)
         if words[0] == "nearsql":
@@ -85,7 +85,7 @@ def test_everything_on_the_page_of_diffs_runs(
         else:
             assert said == shown
             blocks += 1
-    assert (commands, blocks) == (14, 4)
+    assert (commands, blocks) == (15, 4)
     db = connection.connect("digits.db", read_only=True)
     (block,) = re.findall(r"```sql\n(.*?)```", DIFF, re.DOTALL)
     statements = [statement for statement in block.split(";") if statement.strip()]
