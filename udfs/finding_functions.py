@@ -181,7 +181,7 @@ def label_errors(
 @sql_function(
     columns=("id", "value", "neighbor_id", "neighbor_value", "distance", "is_exact"),
     example="select id, value, neighbor_id, neighbor_value, round(distance, 3) as distance\n"
-    "from leaks('digits/pixels', 'digit', 0.5) limit 3",
+    "from leaks('digits/pixels', 'digit', 1.0) limit 3",
 )
 def leaks(
     db: apsw.Connection,

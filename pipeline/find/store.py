@@ -12,7 +12,7 @@ Row = tuple[str, int, int | None, float, str]
 
 def as_rows(findings: Iterable[Finding]) -> list[Row]:
     """As they are stored and hashed: by kind and items. Decisions are a person's, and no part of a result."""
-    return sorted(map(tuple, findings), key=_key)
+    return sorted(((*finding,) for finding in findings), key=_key)
 
 
 def write_findings(db: dbapi.Connection, run_id: int, rows: Sequence[Row]) -> int:

@@ -33,16 +33,21 @@ OURS = (
     "compare_detectors",
     "detector_by_class",
     "disagreeing_neighbours",
+    "duplicates_of_space",
     "false_alarms",
+    "findings_of_run",
     "hardest_images",
     "items_of_cluster",
     "label_mix_of_clusters",
+    "leaks_of_space",
     "missed_objects",
     "near_duplicates",
     "nearest_items",
     "outliers_of_run",
+    "outliers_of_space",
     "run_inputs",
     "stored_neighbours",
+    "wrong_labels",
 )
 
 
