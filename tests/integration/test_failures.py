@@ -223,6 +223,13 @@ def test_decisions_survive_a_second_run(photos: dbapi.Connection) -> None:
     ).fetchall() == [("false_alarm", 24, "dismiss", "2026-01-01T00:00:00Z")]
     # A decision is a person's, and no part of the result.
     assert replay(photos, third.run_id).is_same
+    # What is wrong there now is not all that was asked about then.
+    with immediate(photos):
+        photos.execute("update predictions set iou = null where run_id = 1 and item_id = 24")
+    assert [
+        f.score for f in failures(photos).findings if (f.kind, f.item_id) == ("false_alarm", 24)
+    ] == [0.9]
+    assert failures(photos).counts["decided"] == 0
     # Another detector's findings are not decided about.
     judge(photos, add_detector(photos, "other"), {24: [("dog", FAR, 0.9, None)]})
     assert failures(photos).counts["decided"] == 0
