@@ -18,6 +18,8 @@ from nearsql.pipeline.cluster.losses import cluster_losses
 from nearsql.pipeline.cluster.run import cluster_spaces
 from nearsql.pipeline.cluster.topics import cluster_topics
 from nearsql.pipeline.embed import embed
+from nearsql.pipeline.evaluate import evaluate
+from nearsql.pipeline.find import find
 from nearsql.pipeline.index import index
 from nearsql.pipeline.ingest import ingest_images, ingest_texts
 from nearsql.pipeline.label import label_clusters
@@ -74,12 +76,14 @@ def blobs(n: int = 150) -> np.ndarray:
     return (of_group + draw.normal(size=(n, 6)) * spread[:, None]).astype("<f4")
 
 
-def add_points(db: dbapi.Connection, space: str, vectors: np.ndarray, first_item: int) -> None:
+def add_points(
+    db: dbapi.Connection, space: str, vectors: np.ndarray, first_item: int, metric: str = "l2"
+) -> None:
     """A space of these vectors, an item each."""
     space_id = db.execute(
-        "insert into spaces (name, kind, dimensions, metric) values (?, 'embedding', ?, 'l2')"
+        "insert into spaces (name, kind, dimensions, metric) values (?, 'embedding', ?, ?)"
         " on conflict (name) do update set name = excluded.name returning id",
-        (space, vectors.shape[1]),
+        (space, vectors.shape[1], metric),
     ).fetchone()[0]
     for item, vector in enumerate(vectors, first_item):
         db.execute(
@@ -94,6 +98,23 @@ def add_points(db: dbapi.Connection, space: str, vectors: np.ndarray, first_item
     db.commit()
 
 
+def add_labels(db: dbapi.Connection, items: range) -> None:
+    """Three labels of each item, which have nothing to do with where it lies."""
+    labels = [
+        (item, name, value)
+        for item in items
+        for name, value in (
+            ("side", "left" if item % 2 else "right"),
+            ("part", str(item % 3)),
+            ("number", str(item / 7)),
+        )
+    ]
+    db.executemany(
+        "insert into item_labels (item_id, name, value, source) values (?, ?, ?, 'tests')", labels
+    )
+    db.commit()
+
+
 def build(folder: Path) -> Replayed:
     """Makes the file; runs are as they were recorded, but their records can be changed."""
     path = folder / "replayed.db"
@@ -102,6 +123,7 @@ def build(folder: Path) -> Replayed:
     runs: dict[str, int] = {}
     from_files(db, folder, runs)
     _clusters_and_maps(db, runs)
+    _judgements(db, runs)
     _names(db, runs)
     # From here on a test may say that a run was made otherwise.
     db.execute("drop trigger runs_finished_never_change")
@@ -205,6 +227,36 @@ def loss_distances(db: dbapi.Connection) -> int:
         )
         db.commit()
     return current.id
+
+
+def _judgements(db: dbapi.Connection, runs: dict[str, int]) -> None:
+    add_labels(db, range(1000, 1060))
+    add_points(db, "angles", blobs(60), 1000, "cosine")
+    runs["evaluate"] = evaluate(
+        db,
+        ["angles"],
+        label="side",
+        ks=[1, 5],
+        weightings=["uniform", "softmax"],
+        folds=4,
+        group_by="duplicates",
+    ).run_id
+    runs["evaluate a number"] = evaluate(
+        db, ["angles", "small"], target="label:number", ks=[3], weightings=["distance"], folds=3
+    ).run_id
+    kinds = ["duplicates", "outliers", "label_errors", "leaks", "cluster_outliers"]
+    runs["find"] = find(
+        db,
+        "points",
+        kinds,
+        label="side",
+        split="part",
+        weighting="distance",
+        clustering=runs["cluster hdbscan"],
+    ).run_id
+    runs["find label errors"] = find(
+        db, "angles", ["label_errors"], label="part", k=5, weighting="softmax"
+    ).run_id
 
 
 def _names(db: dbapi.Connection, runs: dict[str, int]) -> None:

@@ -28,6 +28,10 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
     Raises CannotReplay where what it read is no longer as it was.
     """
     then = recorded.parameters
+    if (then["label"] is None) == (then["target"] is None):
+        raise CannotReplay(
+            f"the record of run {recorded.id} names not one label or number to predict"
+        )
     sources = _sources(db, recorded)
     try:
         task = read_task(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from labelled import coco
-from replayed import add_points, blobs, from_files, loss_distances
+from replayed import add_labels, add_points, blobs, from_files, loss_distances
 from topics import add_topics
 
 from nearsql.pipeline import runs
@@ -347,19 +347,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "topics": add_topics(db).run_id,
         "more topics": add_topics(db).run_id,
     }
-    labels = [
-        (item, name, value)
-        for item in range(1000, 1060)
-        for name, value in (
-            ("side", "left" if item % 2 else "right"),
-            ("part", str(item % 3)),
-            ("number", str(item / 7)),
-        )
-    ]
-    db.executemany(
-        "insert into item_labels (item_id, name, value, source) values (?, ?, ?, 'tests')", labels
-    )
-    db.commit()
+    add_labels(db, range(1000, 1060))
     for prefix in ("", "more "):
         options = {"min_cluster_size": 4 + len(prefix)}
         named[f"{prefix}cluster"] = cluster_spaces(db, ["grows"], **options)[0].run_id
