@@ -7,7 +7,7 @@ import json
 import os
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def pycoco(path: Path) -> COCO:
         return COCO(str(path))
 
 
-def again(tmp_path: Path, format_: str, folder: Path) -> dbapi.Connection:
+def again(tmp_path: Path, format_: Literal["yolo", "coco"], folder: Path) -> dbapi.Connection:
     """What our own reader finds in an export."""
     connection.create(tmp_path / "again.db").close()
     db = connection.connect(tmp_path / "again.db")

@@ -165,7 +165,8 @@ def test_a_graph_of_some_items_is_none_of_the_space(filled: dbapi.Connection) ->
 def test_a_stopped_graph_of_some_items_goes_on(
     filled: dbapi.Connection, monkeypatch: pytest.MonkeyPatch, small_blocks: None
 ) -> None:
-    write, calls = neighbors_module._write, []
+    write = neighbors_module._write
+    calls: list[Any] = []
 
     def stopping(*arguments: Any) -> None:
         if len(calls) == 2:
