@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from nearsql import migrations
 from nearsql.pipeline import cli
@@ -210,8 +211,8 @@ def test_a_failed_step_leaves_the_file_at_the_step_before(
 
 def test_help_lists_every_command_as_it_describes_itself() -> None:
     for name in cli.COMMANDS:
-        done = nearsql(name, "--help")
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(cli.cli, [name, "--help"])
+        assert done.exit_code == 0, done.output
     listing = nearsql("--help").stdout
     for name, (_, line) in cli.COMMANDS.items():
         assert name in listing

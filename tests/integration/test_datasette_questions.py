@@ -71,20 +71,46 @@ def vectors(gallery: Gallery) -> np.ndarray:
     return np.array([np.frombuffer(v, "<f4") for (v,) in rows]).astype(float)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_it_runs_through_sqlite_utils(gallery: Gallery, name: str) -> None:
-    text = files("nearsql.schema.queries").joinpath(f"{name}.sql").read_text("utf-8")
-    arguments = []
-    for parameter in Question(name, "", text).parameters:
-        arguments += ["-p", parameter, VALUES[parameter]]
+# One process for all questions: most of each would be imports.
+ASK_ALL = """
+import json, sys
+from click.testing import CliRunner
+from sqlite_utils.cli import cli
+answers = {}
+for name, words in json.load(sys.stdin).items():
+    done = CliRunner().invoke(cli, words)
+    answers[name] = (done.exit_code, done.stdout, done.stderr or repr(done.exception))
+json.dump(answers, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def by_sqlite_utils(gallery: Gallery) -> dict[str, tuple[int, str, str]]:
+    """Exit code, output and errors of `sqlite-utils query` by question."""
+    asked = {}
+    for name in OURS:
+        text = files("nearsql.schema.queries").joinpath(f"{name}.sql").read_text("utf-8")
+        asked[name] = ["query", str(gallery.path), text]
+        for parameter in Question(name, "", text).parameters:
+            asked[name] += ["-p", parameter, VALUES[parameter]]
     done = subprocess.run(
-        [sys.executable, "-m", "sqlite_utils", "query", str(gallery.path), text, *arguments],
+        [sys.executable, "-c", ASK_ALL],
+        input=json.dumps(asked),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert [list(row.values()) for row in json.loads(done.stdout)] == [
+    return {name: tuple(answer) for name, answer in json.loads(done.stdout).items()}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_it_runs_through_sqlite_utils(
+    gallery: Gallery, by_sqlite_utils: dict[str, tuple[int, str, str]], name: str
+) -> None:
+    exit_code, answer, errors = by_sqlite_utils[name]
+    assert exit_code == 0, errors
+    assert [list(row.values()) for row in json.loads(answer)] == [
         list(row.values()) for row in ask(gallery, name)
     ]
 
