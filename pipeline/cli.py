@@ -58,7 +58,7 @@ COMMANDS = {
     "select": ("nearsql.pipeline.commands.select", "Give a set of items a name, to be used by it."),
     "export": (
         "nearsql.pipeline.commands.export",
-        "Write items, maps and clusters to files; images as COCO, YOLO or links.",
+        "Write items, maps, clusters; images as COCO, YOLO or links.",
     ),
     "sql": (
         "nearsql.pipeline.commands.sql",
