@@ -20,6 +20,7 @@ from nearsql.udfs.item_values import Values, collections, label_values
 from nearsql.udfs.run_members import finished_run
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.stored_graph import noting_graph_runs
+from nearsql.udfs.spaces import find_space
 from nearsql.udfs.sql_files import read_sql
 from nearsql.udfs.vote_functions import WEIGHTINGS
 
@@ -68,8 +69,8 @@ def find(
     `nearsql cluster` whose outlier scores are looked at, by default the newest of the space. weighting,
     temperature: of votes on labels, as in the SQL function `vote`.
 
-    Raises LookupError for a space that is not there, SqlFunctionError for a label that no item has, and
-    UserError for what else makes no sense, and when the space changes meanwhile: then nothing is written.
+    Raises SqlFunctionError for a space that is not there or a label that no item has, and UserError for
+    what else makes no sense, and when the space changes meanwhile: then nothing is written.
     """
     known_kinds(kinds)
     if k < 1:
@@ -80,6 +81,7 @@ def find(
         raise UserError(f"--weighting must be one of {', '.join(WEIGHTINGS)}, not {weighting!r}")
     if number("temperature", temperature) <= 0:
         raise UserError(f"--temperature must be above 0, not {temperature}")
+    find_space(db.apsw, space)  # whose error names the spaces there are
     source = space_input(db, space)
     only = within_ids(db, within)
     matrix = matrix_to_search(db.apsw, space, None if only is None else only.ids)

@@ -390,7 +390,7 @@ def test_what_a_person_reads(path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["t"], "there is no space 't'"),
+        (["t"], "there is no space 't': the spaces are s"),
         (["s", "copies"], "there is no kind 'copies' of findings: they are duplicates, outliers"),
         (["s", "label_errors"], "label_errors needs --label NAME"),
         (["s", "--label", "colour"], "no item of space 's' has a label 'colour'"),
