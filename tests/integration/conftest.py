@@ -1,9 +1,11 @@
 """What several files of tests share; their helpers lie beside this folder."""
 
 import shutil
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,8 @@ from labelled import pets
 from served import Site, site
 from stored_graphs import use_small_blocks
 from topics import Topics, add_topics
+
+one_ssl_context = cache(ssl.create_default_context)
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +101,8 @@ def llm_home(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write_models(tmp_path / "llm", server)
     monkeypatch.setenv("LLM_USER_PATH", str(tmp_path / "llm"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    # Each question makes a client, each of which would read all certificates, to ask without them.
+    monkeypatch.setattr(ssl, "create_default_context", one_ssl_context)
     return tmp_path / "llm"
 
 
