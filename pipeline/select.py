@@ -19,8 +19,9 @@ from nearsql.pipeline.console import UserError
 from nearsql.pipeline.runs import immediate
 from nearsql.pipeline.within import is_name
 from nearsql.udfs import dbapi
+from nearsql.udfs.arguments import shown
 from nearsql.udfs.sql_files import read_sql
-from nearsql.udfs.within import as_ids, json_array
+from nearsql.udfs.within import as_ids, is_question, json_array
 from nearsql.udfs.within import select as rows_of
 
 LONGEST_NAME = 200
@@ -59,6 +60,8 @@ def select(
     _refuse_name(name)
     if (sql is None) == (ids is None):
         raise UserError("a selection is made by one of --sql and --ids")
+    if sql is not None and not is_question(sql):
+        raise UserError(f"--sql must begin with SELECT, WITH or VALUES, and not {shown(sql)}")
     if sql is not None:
         wanted = as_ids("the SELECT", [row[0] for row in rows_of("the SQL", db.apsw, sql)])
     else:

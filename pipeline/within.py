@@ -105,9 +105,10 @@ def recorded_within(db: dbapi.Connection, recorded: RecordedRun) -> Within | Non
     try:
         found = within_ids(db, text)
     except (SqlFunctionError, UserError) as error:
-        raise CannotReplay(
-            f"run {recorded.id} was over {what}, which is no more: {error}"
-        ) from None
+        # Of a selection the error would say only that there is none.
+        is_dropped = is_name(text) and isinstance(error, SqlFunctionError)
+        why = "" if is_dropped else f": {error}"
+        raise CannotReplay(f"run {recorded.id} was over {what}, which is no more{why}") from None
     assert found is not None
     then = recorded.parameters.get("within_items")
     now = len(found.ids)

@@ -294,7 +294,9 @@ def _show(file: str, result: Any, chosen: dict[str, Any], *, is_last: bool) -> N
         facts["clusters"] = counts["clusters"]
         facts["noise"] = _noise(counts)
     next_step = _next_step(file, result.run_id, counts["clusters"], chosen, [result.space])
-    if 0 < counts["clusters"] and counts["sampled"] < counts["total"] and "neighbors" in chosen:
+    # What --within left out was not meant.
+    is_sample = counts["sampled"] < counts["total"] and chosen.get("within") is None
+    if 0 < counts["clusters"] and is_sample and "neighbors" in chosen:
         next_step = command_line("nearsql", "assign", file, result.run_id)
     summary(f"run {result.run_id}: {result.space}", facts, next_step=next_step if is_last else None)
 

@@ -27,7 +27,7 @@ class Categories:
     def of(self, thing: Drawn, collection: str) -> int:
         """The number of an object's class, on an item of the collection."""
         name = thing.class_name
-        if name is None and thing.score is None:
+        if not name and thing.score is None:
             name = self.named.get((collection, thing.class_id))
         return self.numbers[name or unnamed(thing.class_id)]
 
@@ -45,7 +45,7 @@ class Found:
         self.collections |= {item.collection for item in items}
         asked = {"items": json.dumps([item.id for item in items]), "run": predicted_by}
         for is_seen, number, name in db.execute(read_sql(__package__, "classes_of_items"), asked):
-            pair = (number, unnamed(number) if name is None else name)
+            pair = (number, name or unnamed(number))
             (self.seen if is_seen else self.known).add(pair)
 
 

@@ -2,7 +2,7 @@
 select distinct
     0 as is_seen,
     a.class_id,
-    coalesce(a.class_name, c.name) as name
+    coalesce(nullif(a.class_name, ''), c.name) as name
 from annotations a
 join items i on i.id = a.item_id
 left join classes c on c.collection = i.collection and c.class_id = a.class_id

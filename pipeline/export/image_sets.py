@@ -67,6 +67,8 @@ def write_image_set(
         raise UserError(_nothing(source, predicted_by))
     is_yolo = format_ != "coco"
     known = categories(source.db, found, from_zero=is_yolo)
+    if is_yolo and not known.numbers:
+        raise UserError("no class is known of these images, and YOLO needs the names of some")
     has_splits = is_yolo and bool(splits & set(SPLITS))
     n_items, folders = 0, set()
     with ExitStack() as stack:
@@ -148,7 +150,7 @@ def _nothing(source: Source, predicted_by: int | None) -> str:
     if predicted_by is None:
         return (
             f"none of the {source.n_items:,} items is an image whose ground truth is known: bring it by"
-            " `nearsql ingest --labels`, or export what a detector run saw with --predictions RUN"
+            " `nearsql ingest --annotations`, or export what a detector run saw with --predictions RUN"
         )
     return f"none of the {source.n_items:,} items is an image that run {predicted_by} looked at"
 

@@ -368,6 +368,26 @@ def test_names_that_yaml_would_misread(by_yolo: dbapi.Connection, tmp_path: Path
     assert yaml.safe_load(text)["names"] == dict(enumerate(names))
 
 
+def test_classes_without_names(by_yolo: dbapi.Connection, tmp_path: Path) -> None:
+    by_yolo.execute("update annotations set class_name = ''")
+    by_yolo.execute("delete from classes where class_id = 1")
+    run = detector_run(
+        by_yolo,
+        (2, 1, "", 0.9, (0, 0, 5, 5), None),
+        (2, 9, None, 0.9, (0, 0, 5, 5), None),
+        looked_at=[1, 2],
+    )
+    export(by_yolo, tmp_path / "out", format="coco", predictions=run, images="none")
+    found = pycoco(tmp_path / "out" / "instances.json")
+    names = {category["id"]: category["name"] for category in found.dataset["categories"]}
+    assert names == {0: "cat", 1: "class 1", 9: "class 9"}
+    seen = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [thing["category_id"] for thing in seen] == [1, 9]
+    by_yolo.executescript("delete from classes; delete from annotations; delete from predictions")
+    with pytest.raises(UserError, match="no class is known of these images"):
+        export(by_yolo, tmp_path / "none", format="yolo")
+
+
 def test_numbers_that_mean_two_things(by_yolo: dbapi.Connection, tmp_path: Path) -> None:
     # In another collection, 0 is a car.
     by_yolo.execute("update items set collection = 'cars' where id = 1")

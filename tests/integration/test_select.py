@@ -78,8 +78,6 @@ def test_the_name_stands_for_the_items(filled: dbapi.Connection) -> None:
         "select * from knn('s', 12, 5, ?)",
         "select * from knn_batch('s', '[12, 5]', 2, ?)",
         "select * from knn_graph('s', 2, ?)",
-        "select * from hdbscan('s', 2, 1, 1, ?)",
-        "select * from cluster_hierarchy('s', 2, 1, ?)",
     ):
         rows = filled.execute(sql, ("red things",)).fetchall()
         assert rows == filled.execute(sql, (ids,)).fetchall() != []

@@ -93,7 +93,7 @@ def test_a_run_reads_and_records_the_items(
     assert replay(filled, run).is_same
 
 
-@pytest.mark.parametrize("made_by", KINDS)
+@pytest.mark.parametrize("made_by", [cluster, project, stored_neighbors])
 def test_a_replay_over_other_items_is_refused(
     filled: dbapi.Connection, made_by: Callable[..., int]
 ) -> None:
@@ -109,9 +109,7 @@ def test_a_replay_over_other_items_is_refused(
     with pytest.raises(CannotReplay, match="its items are 40 then, 39 now"):
         replay(filled, run)
     drop(filled, "odd")
-    with pytest.raises(
-        CannotReplay, match="the selection 'odd', which is no more: within: there is no"
-    ):
+    with pytest.raises(CannotReplay, match="the selection 'odd', which is no more$"):
         replay(filled, run)
 
 
