@@ -1,16 +1,18 @@
 """One small file with a run of every kind that needs no network of neurons, for tests of replays."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from labelled import YAML, pets
 from topics import add_cluster, add_topics
 
+from nearsql.pipeline import runs as pipeline_runs
 from nearsql.pipeline.annotations import annotate
 from nearsql.pipeline.cluster.assign import assign
 from nearsql.pipeline.cluster.levels import cluster_levels
@@ -26,6 +28,7 @@ from nearsql.pipeline.label import label_clusters
 from nearsql.pipeline.neighbors import neighbors
 from nearsql.pipeline.place import place
 from nearsql.pipeline.project import project_space
+from nearsql.pipeline.replay import Replay
 from nearsql.pipeline.runs import immediate, run
 from nearsql.udfs import connection, dbapi
 
@@ -64,6 +67,59 @@ class Replayed:
         finally:
             self.db.execute(f"update runs set {sets} where id = ?", (*before, self.runs[name]))
             self.db.commit()
+
+
+class Stopped(Exception):
+    """The run is recorded; there is no need to do the work."""
+
+
+def record(
+    db: dbapi.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+) -> tuple[Any, ...]:
+    """What the run that the function makes has on record when it begins."""
+    found: list[tuple[Any, ...]] = []
+
+    def started(run_id: int, db: dbapi.Connection, *args: Any) -> None:
+        found.append(
+            db.execute(
+                "select r.kind, r.parameters_json, r.seed, r.device, m.parameters_json from runs r"
+                " left join models m on m.id = r.model_id where r.id = ?",
+                (run_id,),
+            ).fetchone()
+        )
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline_runs, "Run", started)
+        with pytest.raises(Stopped):
+            function(db, **arguments)
+    return found[0]
+
+
+def leaves(parameters: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """The names of all parameters, those of objects within joined by dots."""
+    for name, value in parameters.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{before}{name}.")
+        else:
+            yield before + name
+
+
+def changed(parameters: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """The parameters with another value at the path."""
+    name, _, rest = path.partition(".")
+    if rest:
+        return {**parameters, name: changed(parameters[name], rest, value)}
+    new = value(parameters) if callable(value) else value
+    assert new != parameters[name], f"{path} is {new!r} already"
+    return {**parameters, name: new}
+
+
+def nothing_differs(outcome: Replay) -> bool:
+    return outcome.is_same and outcome.different_rows == 0
 
 
 def blobs(n: int = 150) -> np.ndarray:

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 from labelled import coco
-from replayed import add_labels, add_points, blobs, from_files, loss_distances
+from replayed import add_labels, add_points, blobs, from_files, loss_distances, record
 from topics import add_topics
 
-from nearsql.pipeline import runs
 from nearsql.pipeline.annotations import annotate
 from nearsql.pipeline.cluster.assign import assign
 from nearsql.pipeline.cluster.levels import cluster_levels
@@ -306,10 +305,6 @@ CALLS = {
 }
 
 
-class Stopped(Exception):
-    """The run is recorded; there is no need to do the work."""
-
-
 @dataclass(frozen=True)
 class World:
     """The file, and what arguments mean by `{name}`."""
@@ -317,7 +312,10 @@ class World:
     db: dbapi.Connection
     named: dict[str, Any]
 
-    def meant(self, value: Any) -> Any:
+    def meant(self, arguments: Arguments) -> Arguments:
+        return {name: self._meant(value) for name, value in arguments.items()}
+
+    def _meant(self, value: Any) -> Any:
         if not isinstance(value, str) or not value.startswith("{"):
             return value
         name, _, rest = value[1:].partition("}")
@@ -358,30 +356,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     db.close()
 
 
-def record(
-    world: World, monkeypatch: pytest.MonkeyPatch, call: Call, arguments: Arguments
-) -> tuple[Any, ...]:
-    """What the run that the call makes has on record before it begins."""
-    found: list[tuple[Any, ...]] = []
-
-    def started(run_id: int, db: dbapi.Connection, *args: Any) -> None:
-        found.append(
-            db.execute(
-                "select r.kind, r.parameters_json, r.seed, r.device, m.parameters_json from runs r"
-                " left join models m on m.id = r.model_id where r.id = ?",
-                (run_id,),
-            ).fetchone()
-        )
-        raise Stopped
-
-    meant = {name: world.meant(value) for name, value in arguments.items()}
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "Run", started)
-        with pytest.raises(Stopped):
-            call.function(world.db, **meant)
-    return found[0]
-
-
 @pytest.mark.parametrize(
     ("name", "argument"),
     [
@@ -397,7 +371,7 @@ def test_an_argument_is_on_record(
     value = call.changed[argument]
     one, other = value if isinstance(value, tuple) else ({}, {argument: value})
     records = [
-        record(world, monkeypatch, call, {**call.arguments, **arguments})
+        record(world.db, monkeypatch, call.function, world.meant({**call.arguments, **arguments}))
         for arguments in (one, other)
     ]
     assert records[0] != records[1]

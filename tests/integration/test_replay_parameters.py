@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from replayed import Replayed, build
+from replayed import Replayed, build, changed, leaves, nothing_differs
 
-from nearsql.pipeline.replay import CannotReplay, Replay, replay
+from nearsql.pipeline.replay import CannotReplay, replay
 
 OTHER_HASH = "0" * 64
 FOUND_BY_ID = "the space is found by its id, for it may be called otherwise by now"
@@ -252,35 +252,12 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replayed]:
     built.db.close()
 
 
-def leaves(parameters: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    """The names of all parameters, those of objects within joined by dots."""
-    for name, value in parameters.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{before}{name}.")
-        else:
-            yield before + name
-
-
-def changed(parameters: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """The parameters with another value at the path."""
-    name, _, rest = path.partition(".")
-    if rest:
-        return {**parameters, name: changed(parameters[name], rest, value)}
-    new = value(parameters) if callable(value) else value
-    assert new != parameters[name], f"{path} is {new!r} already"
-    return {**parameters, name: new}
-
-
 def cases(of: Mapping[str, Mapping[str, Any]]) -> list[Any]:
     return [
         pytest.param(run, path, value, id=f"{run}: {path}")
         for run, values in of.items()
         for path, value in values.items()
     ]
-
-
-def nothing_differs(outcome: Replay) -> bool:
-    return outcome.is_same and outcome.different_rows == 0
 
 
 def test_every_run_replays_to_the_same_rows(replayed: Replayed) -> None:
