@@ -60,8 +60,9 @@ class TableFunction:
             plan.set_aConstraintUsage_omit(constraint, True)
         plan.idxStr = ",".join(self.module.parameters[c - first_hidden] for c in given)
         plan.estimatedRows = self.module.estimated_rows
-        # Each call computes; rows are cheap afterwards. So it is better called early and once.
-        plan.estimatedCost = 1000.0 + self.module.estimated_rows
+        # Each call computes anew, and SQLite takes a table without statistics for a small one: not even
+        # ten calls may look cheaper than one call and a look-up for each of its rows.
+        plan.estimatedCost = 1000.0 * (1 + self.module.estimated_rows)
         return True
 
     def Open(self) -> "TableFunctionCursor":

@@ -60,6 +60,19 @@ def test_joined_to_a_table_it_is_called_once(
     assert len(calls) == 1
 
 
+def test_a_table_that_only_looks_small_does_not_make_it_be_called_for_each_row(
+    raw: apsw.Connection, calls: list[dict[str, object]]
+) -> None:
+    """Without statistics, SQLite takes an index for one that finds ten rows."""
+    raw.execute("create table labels (id, name, primary key (id, name)) without rowid")
+    raw.execute("create index labels_name on labels (name)")
+    raw.execute("insert into labels select n, 'same' from count_up(0, 100)")
+    calls.clear()
+    joined = "count_up(0, 50) c join labels l on l.id = c.n and l.name = 'same'"
+    assert rows(raw, f"select count(*) from {joined}") == [(50,)]
+    assert len(calls) == 1
+
+
 def test_limit_stops_the_generator(raw: apsw.Connection) -> None:
     assert rows(raw, "select n from count_up(0, 9223372036854775807) limit 2") == [(0,), (1,)]
 
