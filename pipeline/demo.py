@@ -84,7 +84,7 @@ def questions(db: dbapi.Connection) -> Iterator[Finding]:
             f"{FLIPPED} labels were flipped",
             planted["flipped label"],
             [row[0] for row in rows],
-            [row[0] for row in rows if row[5]],
+            [row[0] for row in rows if row[4]],
             30,
         ),
     )

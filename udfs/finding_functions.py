@@ -122,8 +122,8 @@ def outliers(
 
 
 @sql_function(
-    columns=("id", "given", "suggested", "confidence", "score", "is_error", "distance"),
-    example="select id, given, suggested, confidence, round(score, 3) as score, is_error\n"
+    columns=("id", "given", "suggested", "confidence", "is_error", "distance"),
+    example="select id, given, suggested, confidence, is_error, round(distance, 3) as distance\n"
     "from label_errors('digits/pixels', 'digit', 10) limit 3",
 )
 def label_errors(
@@ -134,17 +134,16 @@ def label_errors(
     within: str | None = None,
     weighting: str = "uniform",
     temperature: float = 0.07,
-) -> Iterator[tuple[int, str, str, float, float, int, float]]:
+) -> Iterator[tuple[int, str, str, float, int, float]]:
     """The items whose neighbours vote for another value of a label than theirs, the surest errors first.
 
     The k nearest other items that have the label vote, as in `vote` with the same weighting; suggested
     is the value that wins, distance that to the nearest item with it. confidence is the share of the votes
     against the item's own value.
 
-    score ranks them: the share of the suggested value less that of its own, each less the mean share that
-    the value gets among the items that have it. So values that neighbours seldom agree on do not fill
-    the head of the list. is_error is 1 for the first of them, so many as confident learning estimates that
-    there are (Northcutt et al. 2021).
+    They come by confidence; of those with the same, that with the nearer neighbour of the suggested value
+    first, and outliers last, of which neighbours know little. is_error is 1 for the first of them, so
+    many as confident learning estimates that there are (Northcutt et al. 2021).
 
     within limits all this to the items of a selection, of a SELECT, or of a JSON array of ids.
     """
@@ -157,12 +156,11 @@ def label_errors(
     graph_of = partial(known_graph, db, poll=Poll(db))
     votes = votes_on_label(db, matrix, label, count, way, heat, graph_of)
     found, names, codes = votes.errors, votes.values.names, votes.values.codes
-    for rank, (row, suggested, confidence, score, distance) in enumerate(
+    for rank, (row, suggested, confidence, distance) in enumerate(
         zip(
             found.rows.tolist(),
             found.suggested.tolist(),
             found.confidence.tolist(),
-            found.scores.tolist(),
             found.nearest.tolist(),
             strict=True,
         )
@@ -172,7 +170,6 @@ def label_errors(
             names[codes[row]],
             names[suggested],
             confidence,
-            score,
             int(rank < found.count),
             distance,
         )

@@ -150,7 +150,7 @@ def _facts(found: "FindResult") -> dict[str, Any]:
     words = {
         "near": "near-duplicates are within",
         "outlier": "outliers are beyond",
-        "label_error": "label errors score at least",
+        "label_error": "label errors have a confidence of at least",
         "cluster_outlier": "cluster outliers score above",
     }
     for name, value in found.thresholds.items():

@@ -199,7 +199,7 @@ def _label_errors(search: _Search) -> list[Finding]:
     votes = votes_on_label(search.db.apsw, search.matrix, label, k, weighting, heat, search.graph)
     errors, names = votes.errors, votes.values.names
     n = errors.count
-    search.found.thresholds["label_error"] = float(errors.scores[n - 1]) if n else None
+    search.found.thresholds["label_error"] = float(errors.confidence[n - 1]) if n else None
     if not n:
         search.found.reasons.append(
             "label_errors: confident learning estimates that no label is wrong; "
@@ -220,7 +220,7 @@ def _label_errors(search: _Search) -> list[Finding]:
             weighting=weighting,
             neighbors=neighbors,
         )
-        item, score = int(votes.matrix.ids[row]), float(errors.scores[i])
+        item, score = int(votes.matrix.ids[row]), float(errors.confidence[i])
         findings.append(Finding("label_error", item, None, score, evidence))
     return findings
 

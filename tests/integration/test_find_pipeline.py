@@ -131,13 +131,11 @@ def test_findings_are_what_the_functions_give(heaps: dbapi.Connection) -> None:
     assert [(i, e["distance"], score) for i, _, score, e in stored] == outliers
     assert outliers[0][0] == 90
     errors = heaps.execute(
-        "select id, given, suggested, confidence, score from label_errors('s', 'heap') where is_error"
+        "select id, given, suggested, confidence from label_errors('s', 'heap') where is_error"
     ).fetchall()
     assert {58, 72} <= {row[0] for row in errors} <= {5, 34, 58, 72}
     stored = found_by(heaps, found.run_id, "label_error")
-    assert {
-        (i, e["given"], e["suggested"], e["confidence"], score) for i, _, score, e in stored
-    } == set(errors)
+    assert {(i, e["given"], e["suggested"], score) for i, _, score, e in stored} == set(errors)
     stored = found_by(heaps, found.run_id, "leak")
     leaks = heaps.execute(
         "select id, value, neighbor_id, neighbor_value, distance from leaks('s', 'split')"

@@ -129,12 +129,11 @@ def label_errors_by_hand(db: dbapi.Connection, k: int, weighting: str) -> list[t
     usual = {
         value: np.mean([shares[i][value] for i in labels if labels[i] == value]) for value in "abc"
     }
-    found = []
-    for item, given in labels.items():
-        winner = winners[item]
-        if winner != given:
-            margin = (shares[item][winner] - usual[winner]) - (shares[item][given] - usual[given])
-            found.append((item, given, winner, 1 - shares[item][given], margin))
+    found = [
+        (item, given, winners[item], 1 - shares[item][given])
+        for item, given in labels.items()
+        if winners[item] != given
+    ]
     confident: dict[str, list[bool]] = {}
     for item, given in labels.items():
         sure = [v for v in "abc" if shares[item][v] >= usual[v] and shares[item][v] > 0]
@@ -145,7 +144,7 @@ def label_errors_by_hand(db: dbapi.Connection, k: int, weighting: str) -> list[t
         np.mean(wrong) * sum(v == given for v in labels.values())
         for given, wrong in confident.items()
     )
-    return [*sorted(found, key=lambda row: -row[4]), round(estimate)]
+    return [*found, round(estimate)]
 
 
 @pytest.mark.parametrize(("k", "weighting"), [(7, "uniform"), (10, "softmax"), (6, "distance")])
@@ -154,18 +153,25 @@ def test_label_errors_are_the_votes_against_an_items_own_label(
 ) -> None:
     *expected, estimate = label_errors_by_hand(filled, k, weighting)
     found = filled.execute(
-        "select id, given, suggested, confidence, score, is_error"
+        "select id, given, suggested, confidence, is_error, distance"
         " from label_errors('s', 'heap', ?, null, ?, 0.5)",
         (k, weighting),
     ).fetchall()
     assert len(found) > 5
     assert estimate > 0
     assert {row[:3] for row in found} == {row[:3] for row in expected}
-    by_id = {row[0]: row for row in expected}
-    for row in found:
-        assert row[3:5] == pytest.approx(by_id[row[0]][3:5], abs=1e-9)
-    np.testing.assert_allclose([row[4] for row in found], [row[4] for row in expected], atol=1e-9)
-    assert [row[5] for row in found] == [int(i < estimate) for i in range(len(found))]
+    confidence = {row[0]: row[3] for row in expected}
+    assert [row[3] for row in found] == pytest.approx([confidence[row[0]] for row in found])
+    order = [(-row[3], row[5], row[0]) for row in found]
+    assert order == sorted(order)
+    assert [row[4] for row in found] == [int(i < estimate) for i in range(len(found))]
+    for item, _, suggested, *_, distance in found:
+        (nearest,) = filled.execute(
+            "select min(k.distance) from knn('s', ?, 60) k join item_labels l on l.item_id = k.id"
+            " where l.name = 'heap' and l.value = ?",
+            (item, suggested),
+        ).fetchone()
+        assert distance == nearest
 
 
 @pytest.mark.parametrize("label", ["split", None])

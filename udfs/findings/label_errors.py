@@ -13,9 +13,9 @@ class LabelErrors:
     """The m items whose neighbours disagree with them, the surest first; all arrays are (m,).
 
     rows: the item's place. suggested: the number of the label with the most votes. confidence: the share
-    of votes against the item's own label. scores: the margin between the two labels, each measured
-    against what is usual of it (see `find_label_errors`). nearest: the distance to the nearest neighbour
-    with the suggested label. own_usual, suggested_usual: what is usual of either label, t_j.
+    of votes against the item's own label. nearest: the distance to the nearest neighbour with the
+    suggested label. own_usual, suggested_usual: the share that either label usually gets, t_j (see
+    `class_thresholds`).
 
     count: how many wrong labels there are by confident learning's estimate. The first so many rows
     count as errors.
@@ -24,7 +24,6 @@ class LabelErrors:
     rows: Ids
     suggested: Ids
     confidence: Distances
-    scores: Distances
     nearest: Distances
     own_usual: Distances
     suggested_usual: Distances
@@ -39,12 +38,10 @@ def find_label_errors(
     given: (n,), the number of each item's label, in the labels' order. places, distances, weights: (n, k),
     its neighbours, which exclude itself, so that the vote is leave-one-out.
 
-    Shares of the votes are compared with those that are usual: t_j, the mean share of label j among the
-    items that have it, is confident learning's threshold (see `class_thresholds`). The score is
-    (share - t) of the suggested label, less (share - t) of its own: so labels that neighbours seldom agree
-    on do not fill the head of the list. That is the normalized margin of Kuan and Mueller (2022),
-    "Model-agnostic label quality scoring to detect real-world label errors", of shares adjusted for
-    their classes as Northcutt et al. do.
+    They are ranked by the share of the votes for the item's own label, least first: self-confidence, one
+    of the scores of Kuan and Mueller (2022), "Model-agnostic label quality scoring to detect real-world
+    label errors". Of items with the same share, that with the nearer neighbour of the suggested label
+    comes first: it is the less likely to be an outlier, of which its neighbours know nothing.
 
     Equal votes go to the label of the nearer neighbour, then to the first, as in the SQL function `vote`.
     """
@@ -59,25 +56,21 @@ def find_label_errors(
     row, label, share, nearest = row[order], label[order], share[order], nearest[order]
     _, first = np.unique(row, return_index=True)
     wins = first[label[first] != given[row[first]]]
-    t_own, t_suggested = usual[given[row[wins]]], usual[label[wins]]
-    scores = (share[wins] - t_suggested) - (own[row[wins]] - t_own)
-    ranking = np.lexsort((row[wins], nearest[wins], -scores))
-    best = wins[ranking]
+    best = wins[np.lexsort((row[wins], nearest[wins], own[row[wins]]))]
     is_sure = share >= usual[label]
     return LabelErrors(
         rows=row[best],
         suggested=label[best],
         confidence=1 - own[row[best]],
-        scores=scores[ranking],
         nearest=nearest[best],
-        own_usual=t_own[ranking],
-        suggested_usual=t_suggested[ranking],
+        own_usual=usual[given[row[best]]],
+        suggested_usual=usual[label[best]],
         count=min(len(best), _estimated_errors(given, row[is_sure], label[is_sure], n_labels)),
     )
 
 
 def _estimated_errors(given: Ids, row: Ids, label: Ids, n_labels: int) -> int:
-    """How many of the labels given are wrong, by confident learning (Northcutt et al. 2021, equation 3).
+    """How many of the labels given are wrong, by confident learning (Northcutt et al. 2021).
 
     row, label: the labels whose share reaches what is usual of them, by item and then by share. Each
     item is counted under the first of its own: the confident joint. Of label i, the part that is counted

@@ -67,8 +67,8 @@ def class_thresholds(shares: NDArray[np.float64], given: Ids, n_classes: int) ->
 
     shares: (n,), the share of votes for the item's own label; given: (n,), that label's number. This is
     the threshold t_j of confident learning: the mean predicted probability of class j over the items
-    labelled j (Northcutt, Jiang and Chuang 2021, "Confident Learning", equation 2).
-    https://doi.org/10.1613/jair.1.12125
+    labelled j (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset
+    Labels"). https://doi.org/10.1613/jair.1.12125
     """
     counts = np.bincount(given, minlength=n_classes)
     sums = np.bincount(given, weights=shares, minlength=n_classes)
