@@ -4,6 +4,7 @@ select vote(l.value, k.distance) from knn('clip', :vector, 10) k join item_label
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from nearsql.udfs.arguments import number, shown
@@ -54,17 +55,24 @@ class _Votes:
 
     def weights(self) -> list[float]:
         """The weight of each vote, in order."""
-        distances = [distance for _, distance, _ in self.votes]
-        if self.weighting == "distance":
-            inverse = [1 / distance if distance else math.inf for distance in distances]
-            if math.inf in inverse:  # as scikit-learn: an exact match leaves nothing to the others
-                return [float(weight == math.inf) for weight in inverse]
-            return inverse
-        if self.weighting == "softmax":
-            # Relative to the nearest, so that no power of e underflows for all of them.
-            nearest = min(distances, default=0.0)
-            return [math.exp((nearest - distance) / self.temperature) for distance in distances]
+        if self.weighting in WEIGHTINGS and self.weighting != "uniform":
+            distances = [distance for _, distance, _ in self.votes]
+            return vote_weights(distances, self.weighting, self.temperature)
         return [own for _, _, own in self.votes]
+
+
+def vote_weights(distances: Sequence[float], weighting: str, temperature: float) -> list[float]:
+    """What the votes of neighbours at these distances, in any order, weigh by one of WEIGHTINGS."""
+    if weighting == "distance":
+        inverse = [1 / distance if distance else math.inf for distance in distances]
+        if math.inf in inverse:  # as scikit-learn: an exact match leaves nothing to the others
+            return [float(weight == math.inf) for weight in inverse]
+        return inverse
+    if weighting == "softmax":
+        # Relative to the nearest, so that no power of e underflows for all of them.
+        nearest = min(distances, default=0.0)
+        return [math.exp((nearest - distance) / temperature) for distance in distances]
+    return [1.0] * len(distances)
 
 
 class _Classification(_Votes):

@@ -297,6 +297,25 @@ def test_votes_weighted_by_losses(db: dbapi.Connection) -> None:
     assert accuracy == by_hand
 
 
+@pytest.mark.parametrize("weighting", ["uniform", "distance", "softmax", "loss:box"])
+def test_weights_of_votes_are_those_that_counted(db: dbapi.Connection, weighting: str) -> None:
+    found = few(db, weightings=["uniform", "distance", "softmax", "loss:box"])
+    expected = db.execute(
+        "select item_id, y_pred, score from cv_predictions where run_id = ? and k = 4"
+        " and weighting = ? and y_pred is not null order by item_id",
+        (found.run_id, weighting),
+    ).fetchall()
+    by_hand = db.execute(
+        "select n.item_id, vote(l.value, n.distance, n.weight),"
+        " vote_share(l.value, n.distance, n.weight)"
+        " from evaluation_neighbors(?, 'a', null, ?) n"
+        " join item_labels l on l.item_id = n.neighbor_id and l.name = 'kind'"
+        " where n.weight is not null group by 1 order by 1",
+        (found.run_id, weighting),
+    ).fetchall()
+    assert by_hand == expected
+
+
 @pytest.mark.parametrize(
     ("group_by", "group_of"),
     [
@@ -438,6 +457,7 @@ def test_metrics_that_are_not_defined_say_why(db: dbapi.Connection) -> None:
         ("1", "run 1 is of kind 'detect', not 'evaluate'"),
         ("99", "there is no run 99: evaluations have numbers"),
         ("{both}, 'a', 'x'", "item must be a whole number"),
+        ("{both}, 'a', 1, 'softmax'", "weighting must be one of uniform, not 'softmax'"),
     ],
 )
 def test_voters_that_are_not_there(db: dbapi.Connection, arguments: str, sentence: str) -> None:
