@@ -3,17 +3,24 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= digits.db
 BIN := $(VENV)/bin
+# Of the thousands of modules that pip would compile, a few are ever imported: Python compiles those.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 # Strict: what is imported is what pyproject.toml packages, file by file.
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=strict
+INSTALL := $(BIN)/python $(PIP_INSTALL) --config-settings editable_mode=strict
 SOURCES := pyproject.toml $(wildcard src/nearsql/*.py)
+# Each worker begins with a share of the tests in their order, so that a file's tests share what they make;
+# who has done his takes over some of another's.
+PYTEST := -m pytest -n auto --dist worksteal
 
-.PHONY: demo test lint docs docs-check browser-tests datasette-1.0 compat clean
+.PHONY: demo test test-environment lint docs docs-check compiled wheel datasette-1.0 compat clean
 
 demo: $(VENV)/core.installed
 	$(BIN)/nearsql demo $(DEMO)
 
 test: $(VENV)/test.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python $(PYTEST)
+
+test-environment: $(VENV)/test.installed
 
 # The strict install links file by file: renewed first, so that new files are checked, too.
 lint: $(VENV)/test.installed
@@ -26,17 +33,26 @@ lint: $(VENV)/test.installed
 docs: $(VENV)/test.installed
 	$(BIN)/python -m docs.generate
 
+# A test does the same.
 docs-check: $(VENV)/test.installed
 	$(BIN)/python -m docs.generate --check
 
-# The other Datasette line, in its own environment, from the wheel that users get.
+# What numba compiles for maps and topics, and keeps, takes minutes: once, before several workers ask for it.
+# From the checkout: an installation that is renewed meanwhile could not be imported.
+compiled: $(VENV)/test.installed
+	PYTHONPATH=src $(BIN)/python tests/integration/test_same_seed.py
+
+# What users get. It is built with the setuptools of the test tools.
+wheel: $(VENV)/test.installed
+	rm -rf dist && $(BIN)/python -m build --no-isolation --outdir dist
+
+# The other Datasette line, in its own environment, from the wheel, with no more test tools than it takes.
 DATASETTE_1_0 := 1.0a41
-datasette-1.0: $(VENV)/test.installed
-	rm -rf dist && $(BIN)/python -m build --quiet --outdir dist
+datasette-1.0: wheel
 	$(PYTHON) -m venv $(VENV)-datasette-1.0
-	$(VENV)-datasette-1.0/bin/python -m pip install --quiet --disable-pip-version-check \
-		"datasette==$(DATASETTE_1_0)" "$$(ls dist/*.whl)[test]"
-	$(VENV)-datasette-1.0/bin/python -m pytest -n auto --dist loadfile tests/browser tests/integration/test_datasette_*.py
+	$(VENV)-datasette-1.0/bin/python $(PIP_INSTALL) "datasette==$(DATASETTE_1_0)" dist/*.whl \
+		pytest pytest-xdist hypothesis httpx playwright
+	$(VENV)-datasette-1.0/bin/python $(PYTEST) tests/browser tests/integration/test_datasette_*.py
 
 # The complete suites of sqlite-utils, Datasette and CPython's sqlite3 on our connection. Takes a while.
 compat: $(VENV)/test.installed
