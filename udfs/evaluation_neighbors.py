@@ -38,7 +38,7 @@ _ROWS = 1 << 14
 
 class Voters(NamedTuple):
     """The voters of some items. rows (m,): which items, by place; neighbors (m, k) int64: the places of
-    their voters, nearest first; distances (m, k) float64."""
+    their voters, nearest first; distances (m, k) float64. Where there are fewer than k, -1 at inf."""
 
     rows: Ids
     neighbors: Ids
@@ -60,8 +60,8 @@ def voters(
 ) -> Iterator[Voters]:
     """The k nearest items of other folds, of each item once, in blocks and in any order.
 
-    items: (n,) ids, ascending, all in the space. folds: (n,) from 0; of each item there must be k in other
-    folds. Places count in items. Raises SqlFunctionError, as `exact_nearest`, for a stored NaN or infinity.
+    items: (n,) ids, ascending, all in the space. folds: (n,) from 0. Places count in items. Raises
+    SqlFunctionError, as `exact_nearest`, for a stored NaN or infinity.
     """
     poll = poll or Poll(db)
     search: _Search
@@ -69,9 +69,11 @@ def voters(
         search = _InMemory(db, load_matrix(db, space), items, poll)
     except TooLarge:
         search = _FromFile(db, space, items, poll)
+    # How many voters the items of a fold can have.
+    most = np.minimum(k, len(items) - np.bincount(folds))
     short = []
     for found in search.most(folds, k):
-        is_whole = found.neighbors[:, -1] >= 0
+        is_whole = (found.neighbors >= 0).sum(axis=1) == most[folds[found.rows]]
         short.append(found.rows[~is_whole])
         yield found.take(is_whole)
     left = np.concatenate(short) if short else np.arange(len(items))
@@ -80,7 +82,11 @@ def voters(
         own = left[folds[left] == fold]
         for start in range(0, len(own), _ROWS):
             rows = own[start : start + _ROWS]
-            yield Voters(rows, *search.nearest(rows, k, others))
+            found = _nobody(rows, k)
+            places, distances = search.nearest(rows, k, others)
+            found.neighbors[:, : places.shape[1]] = places
+            found.distances[:, : places.shape[1]] = distances
+            yield found
 
 
 def graph_width(folds: Ids, k: int) -> int:
@@ -103,7 +109,7 @@ class _Search(Protocol):
         """The voters of every item, once; without any where they are left to `nearest`. Or nothing."""
 
     def nearest(self, rows: Ids, k: int, among: Ids) -> tuple[Ids, Distances]:
-        """(places, distances), (m, k), of the nearest of each row among those at some places."""
+        """(places, distances), (m, k'), of the nearest of each row among those at some places: k or all."""
 
 
 class _InMemory:
@@ -122,7 +128,7 @@ class _InMemory:
                     yield _of_other_folds(rows, stored[0][rows], stored[1][rows], folds, k)
                 return
         search = search_among(self._matrix, self._rows)
-        if not is_worthwhile(search, k, 0):
+        if k > len(folds) - np.bincount(folds).max() or not is_worthwhile(search, k, 0):
             return
         graph = SymmetricGraph(search, k, apart=folds)
         for start, places, distances in graph.blocks(self._poll):
