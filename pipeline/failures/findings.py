@@ -39,14 +39,36 @@ def rows(findings: Iterable[Finding]) -> list[tuple[Any, ...]]:
 def write_findings(db: dbapi.Connection, run_id: int, findings: Sequence[Finding]) -> int:
     """Writes a run's findings in the caller's transaction; gives how many bear a decision.
 
-    What a person decided about the same finding of the same detector is carried over.
+    What a person decided last about the same finding of the same detector is carried over. The mistakes in an
+    image must be the same: who dismissed two was not asked about a third.
     """
+    decided = {}
+    before = db.execute(read_sql(__package__, "decided_before"), {"run": run_id})
+    for kind, item, evidence, *decision in before:
+        decided[kind, item, _claim(json.loads(evidence))] = decision
+    found = [
+        (run_id, *row, *decided.get((row[0], row[1], _claim(json.loads(row[3]))), (None, None)))
+        for row in rows(findings)
+    ]
     db.executemany(
-        "insert into findings (run_id, kind, item_id, score, evidence_json) values (?, ?, ?, ?, ?)",
-        [(run_id, *row) for row in rows(findings)],
+        "insert into findings (run_id, kind, item_id, score, evidence_json, decision, decided_at)"
+        " values (?, ?, ?, ?, ?, ?, ?)",
+        found,
     )
-    db.execute(read_sql(__package__, "carry_decisions"), {"run": run_id})
-    (decided,) = db.execute(
-        "select count(*) from findings where run_id = ? and decision is not null", (run_id,)
-    ).fetchone()
-    return int(decided)
+    return sum(decision is not None for *_, decision, _ in found)
+
+
+def _claim(evidence: Any) -> str:
+    """What a finding says of its item, whichever run has said it: the ids of predictions differ by run."""
+    if not isinstance(evidence, dict):
+        return ""  # no evidence of ours
+    mistakes = {}
+    for name in ("misses", "alarms"):
+        told = evidence.get(name)
+        mistakes[name] = [
+            [each.get(key) for key in ("class", "area", "why")]
+            for each in (told if isinstance(told, list) else [])
+            if isinstance(each, dict)
+        ]
+    place = {name: evidence.get(name) for name in ("metric", "space", "items")}
+    return json.dumps({**mistakes, **place}, sort_keys=True)

@@ -87,6 +87,8 @@ def find_detector(db: dbapi.Connection, run: int | None) -> Detector:
 
 def detector_of_runs(db: dbapi.Connection, runs: Sequence[int]) -> Detector:
     """As find_detector, of these runs alone. Raises LookupError and UserError."""
+    if not runs:
+        raise LookupError("it names no run of a detector")
     found = find_detector(db, runs[0])
     return Detector(found.model, tuple(runs), found.classes, found.metrics_conf, found.settings)
 

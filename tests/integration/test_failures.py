@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from judged_images import add_detector, add_images, add_space, annotate, judge
 from nearsql.pipeline.cli import cli
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.failures import failures
-from nearsql.pipeline.replay import CannotReplay, replay
-from nearsql.pipeline.runs import immediate
+from nearsql.pipeline.replay import CannotReplay, recorded_run, replay
+from nearsql.pipeline.runs import immediate, run, space_input
+from nearsql.schema import query_files
 from nearsql.udfs import dbapi
 
 N = 24
@@ -230,6 +232,11 @@ def test_decisions_survive_a_second_run(photos: dbapi.Connection) -> None:
         f.score for f in failures(photos).findings if (f.kind, f.item_id) == ("false_alarm", 24)
     ] == [0.9]
     assert failures(photos).counts["decided"] == 0
+    # Evidence that nobody of ours wrote is no claim.
+    with immediate(photos):
+        photos.execute('update findings set evidence_json = \'{"misses": 3, "alarms": [4]}\'')
+        photos.execute("update findings set evidence_json = '[]' where id % 2")
+    assert failures(photos).counts["decided"] == 0
     # Another detector's findings are not decided about.
     judge(photos, add_detector(photos, "other"), {24: [("dog", FAR, 0.9, None)]})
     assert failures(photos).counts["decided"] == 0
@@ -244,6 +251,31 @@ def test_replay_says_what_keeps_it_from_the_same(photos: dbapi.Connection) -> No
     annotate(photos, 3, (300, "dog", FAR), sha256="2" * 64)
     with pytest.raises(CannotReplay, match="annotated anew"):
         replay(photos, result.run_id)
+
+
+def test_every_recorded_parameter_counts(photos: dbapi.Connection) -> None:
+    add_metric_space(photos)
+    run_id = failures(photos, cluster=True).run_id
+    original = recorded_run(photos, run_id)
+    changes = {
+        "detector_runs": [99],
+        "worst": 9,
+        "space": "called otherwise",
+        "metric": "mean_iou",
+        "k": 3,
+        "cluster_run": None,
+        "label_run": None,
+        "truth_sha256": "0" * 64,
+    }
+    assert changes.keys() == original.parameters.keys()
+    for name, value in changes.items():
+        parameters = {**original.parameters, name: value}
+        assert parameters != original.parameters
+        inputs = [space_input(photos, "made-up/gap/p5")]
+        with run(photos, "failures", parameters=parameters, inputs=inputs) as other:
+            other.result_sha256 = original.result_sha256
+        with suppress(CannotReplay):
+            assert not replay(photos, other.id).is_same, name
 
 
 def test_annotations_that_change_meanwhile_stop_it(
@@ -289,8 +321,6 @@ def test_what_cannot_be_judged_is_a_sentence(db: dbapi.Connection) -> None:
 
 
 def ask(db: dbapi.Connection, name: str, **values: Any) -> list[dict[str, Any]]:
-    from nearsql.schema import query_files
-
     (file,) = [f for f in query_files() if f.name == f"{name}.sql"]
     cursor = db.execute(file.read_text("utf-8"), values)
     names = [column[0] for column in cursor.description]
