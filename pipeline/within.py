@@ -101,6 +101,8 @@ def recorded_within(db: dbapi.Connection, recorded: RecordedRun) -> Within | Non
     text = recorded.parameters.get("within")
     if text is None:
         return None
+    if not isinstance(text, str):
+        raise CannotReplay(f"run {recorded.id} records a `within` that is no text: {text!r:.60}")
     what = f"the selection {text!r}" if is_name(text) else "its `within`"
     try:
         found = within_ids(db, text)

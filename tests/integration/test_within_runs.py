@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from nearsql.pipeline.cluster.topics import cluster_topics
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.neighbors import neighbors
 from nearsql.pipeline.project import project_space
-from nearsql.pipeline.replay import CannotReplay, replay
+from nearsql.pipeline.replay import CannotReplay, recorded_run, replay
 from nearsql.pipeline.select import drop, select
-from nearsql.pipeline.within import within_ids
+from nearsql.pipeline.within import recorded_within, within_ids
 from nearsql.udfs import dbapi
 
 Fill = Callable[..., int]
@@ -109,7 +110,7 @@ def test_a_replay_over_other_items_is_refused(
     with pytest.raises(CannotReplay, match="its items are 40 then, 39 now"):
         replay(filled, run)
     drop(filled, "odd")
-    with pytest.raises(CannotReplay, match="the selection 'odd', which is no more$"):
+    with pytest.raises(CannotReplay, match=r"the selection 'odd', which is no more$"):
         replay(filled, run)
 
 
@@ -131,6 +132,20 @@ def test_a_replay_asks_a_select_again(filled: dbapi.Connection) -> None:
     filled.commit()
     with pytest.raises(CannotReplay, match=r"its `within`, which is no more: .* names no items"):
         replay(filled, run)
+
+
+def test_a_record_that_says_nothing(filled: dbapi.Connection) -> None:
+    run = cluster(filled, "odd")
+    assert run is not None
+    recorded = recorded_run(filled, run)
+    for within in (5, ["odd"], {"a": 1}, "", "delete from items", "select 1; select 2"):
+        parameters = {**recorded.parameters, "within": within}
+        with pytest.raises(CannotReplay):
+            recorded_within(filled, replace(recorded, parameters=parameters))
+    for change in ({"within_items": None}, {"within_sha256": 7}):
+        with pytest.raises(CannotReplay, match="which has changed since"):
+            recorded_within(filled, replace(recorded, parameters={**recorded.parameters, **change}))
+    assert filled.execute("select count(*) from items").fetchone() == (80,)
 
 
 def test_over_all_items_nothing_is_recorded(filled: dbapi.Connection) -> None:
