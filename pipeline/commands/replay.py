@@ -48,11 +48,7 @@ def command(file: str, run: int, first: int, format_: str | None) -> None:
         except replaying.CannotReplay as reason:
             raise UserError(f"cannot replay: {reason}") from reason
     _report(outcome, is_data=format_ is not None)
-    rows = [
-        _row(difference, as_data=format_ is not None)
-        for table in outcome.tables
-        for difference in table.first
-    ]
+    rows = [_row(difference, format_) for table in outcome.tables for difference in table.first]
     if format_ is not None:
         write_rows(format_, _HEADERS, rows)
     elif rows:
@@ -106,23 +102,25 @@ def _counts(table: Comparison) -> Iterator[str]:
         yield f"  {column} by {largest:.3g} at most"
 
 
-def _row(difference: Difference, *, as_data: bool) -> tuple[Any, ...]:
-    shown = [_one_value(value, as_data=as_data) for value in (difference.stored, difference.again)]
-    key = _one_value(difference.row, as_data=as_data)
-    return (difference.table, key, difference.column or "", *shown, difference.by)
+def _row(difference: Difference, format_: str | None) -> tuple[Any, ...]:
+    key, stored, again = (
+        _one_value(value, format_)
+        for value in (difference.row, difference.stored, difference.again)
+    )
+    return (difference.table, key, difference.column or "", stored, again, difference.by)
 
 
-def _one_value(value: Any, *, as_data: bool) -> Any:
-    """A value as it is; a row's columns as JSON or, for people, in words."""
+def _one_value(value: Any, format_: str | None) -> Any:
+    """A value as it is; several by name as an object, in CSV as its text, and for people in words."""
     if not isinstance(value, dict):
         return value
-    if as_data:
-        plain = {name: v if not isinstance(v, bytes) else v.hex() for name, v in value.items()}
-        return json.dumps(plain, ensure_ascii=False)
-    return ", ".join(
-        f"{name} {f'<{len(v):,} bytes>' if isinstance(v, bytes) else _said(v)}"
-        for name, v in value.items()
-    )
+    if format_ is None:
+        return ", ".join(
+            f"{name} {f'<{len(v):,} bytes>' if isinstance(v, bytes) else _said(v)}"
+            for name, v in value.items()
+        )
+    plain = {name: v.hex() if isinstance(v, bytes) else v for name, v in value.items()}
+    return json.dumps(plain, ensure_ascii=False) if format_ == "csv" else plain
 
 
 def _said(value: Any) -> str:

@@ -169,6 +169,13 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
     parameters = Parameters.from_json(recorded.parameters)
     device = parameters.computation.get("device", "cpu")  # another one gives other last bits
     judge = recorded_judge(db, recorded, device)
+    computation = devices.computation(device)
+    if computation["autocast"] != judge.settings.autocast:
+        raise CannotReplay(
+            f"run {recorded.id} was made with autocast {judge.settings.autocast}, and on {device} it is"
+            f" {computation['autocast']}"
+        )
+    _refuse_lost_spaces(db, recorded, judge.layers)
     _refuse_changed_truth(db, recorded.id)
     _refuse_lost_rows(db, recorded.id)
     judged = {
@@ -193,7 +200,7 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
         recorded.id,
         again(),
         device=devices.describe(device),
-        computation=devices.computation(device),
+        computation=computation,
     )
 
 
@@ -378,6 +385,22 @@ def _refuse_changed_truth(db: dbapi.Connection, run_id: int) -> None:
         raise CannotReplay(
             f"run {run_id} was measured against annotations of {changed:,} images that have changed"
         )
+
+
+def _refuse_lost_spaces(db: dbapi.Connection, recorded: RecordedRun, layers: Sequence[str]) -> None:
+    """Each layer's averages are in a space of the model, whoever wrote them."""
+    names = [
+        name
+        for (name,) in db.execute(
+            "select name from spaces where model_id is ? and kind = 'feature'",
+            (recorded.model_id,),
+        )
+    ]
+    for layer in layers:
+        if not any(name.endswith(f"/gap/{layer}") for name in names):
+            raise CannotReplay(
+                f"run {recorded.id} averaged the layer {layer}, and there is no space MODEL/gap/{layer}"
+            )
 
 
 def _refuse_lost_rows(db: dbapi.Connection, run_id: int) -> None:

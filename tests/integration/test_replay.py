@@ -102,12 +102,13 @@ def test_a_different_result_says_which_rows(db: dbapi.Connection, clustered: int
     assert data.exit_code == 1
     rows = json.loads(data.stdout)
     assert list(rows[0]) == ["table", "row", "column", "stored", "again", "difference"]
-    assert json.loads(rows[-1]["row"]).keys() == {"level", "item_id"}
+    assert rows[-1]["row"].keys() == {"level", "item_id"}
     assert len([row for row in rows if row["table"] == "memberships"]) == 3
     lines = nearsql(db, clustered, "--first", 3, "--nl").stdout.splitlines()
     assert [json.loads(line) for line in lines] == rows
     table = list(csv.DictReader(io.StringIO(nearsql(db, clustered, "--first", 3, "--csv").stdout)))
     assert [row["table"] for row in table] == [row["table"] for row in rows]
+    assert [json.loads(row["row"]) for row in table] == [row["row"] for row in rows]
     assert nearsql(db, clustered, "--first", 0, "--csv").stdout.splitlines() == [
         "table,row,column,stored,again,difference"
     ]
