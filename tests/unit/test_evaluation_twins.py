@@ -74,14 +74,12 @@ def use(way: str, patch: pytest.MonkeyPatch) -> None:
     def too_large(*_: Any) -> None:
         raise TooLarge("for a test")
 
-    kind = evaluation_neighbors._InMemory
     if way == "graph":
-        patch.setattr(kind, "is_symmetric", lambda *_: True)
+        patch.setattr(evaluation_neighbors, "is_worthwhile", lambda *_: True)
     elif way == "fold by fold":
-        patch.setattr(kind, "is_symmetric", lambda *_: False)
+        patch.setattr(evaluation_neighbors, "is_worthwhile", lambda *_: False)
     elif way == "from the file":
         patch.setattr(evaluation_neighbors, "load_matrix", too_large)
-    patch.setattr(evaluation_neighbors, "_SAMPLE", 8)
     patch.setattr(evaluation_neighbors, "_ROWS", 16)
 
 
