@@ -266,7 +266,10 @@ def test_the_forecast_knows_of_stored_neighbours_and_of_graphs(
     assert asked == [False, True, False, False]
     assert read.graph_run is not None
     exact, graph = ({"method": "hdbscan", "neighbors": way} for way in ("exact", "graph"))
-    assert work(1000, exact, True).products < work(1000, exact, False).products
+    # The products of few items are all made, and serve every step.
+    assert work(1000, exact, True).products == work(1000, exact, False).products
+    assert work(20_000, exact, True).products < work(20_000, exact, False).products
+    assert 2 * work(11_000, exact, False).products < work(11_001, exact, False).products
     # A graph is worth its while for many items only.
     assert work(5_000, graph, False).products > work(5_000, exact, False).products
     assert work(300_000, graph, False).products < work(300_000, exact, False).products / 50
