@@ -22,6 +22,7 @@ from nearsql.udfs.sql_files import read_sql
 
 # What counts both the objects that are missed and how well the others are met.
 _METRIC = "mean_iou_gt"
+_WEIGHTS = "settings.checkpoint_sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ class DetectorDiff:
         facts[self.metric] = self._change()
         facts["test"] = "Wilcoxon's signed-rank, of each metric by itself"
         changed = differences(self.a, self.b)
-        if "model" in changed and any(one.metric.startswith(LOSS) for one in self.found):
+        # By its weights, where these are on record: a name may stand for other settings of the same.
+        known = _WEIGHTS if _WEIGHTS in self.a.parameters else "model"
+        if known in changed and any(one.metric.startswith(LOSS) for one in self.found):
             facts["losses"] = "of two models, which may not be on one scale"
         return facts | changed
 

@@ -196,6 +196,14 @@ def test_two_detector_runs(db: dbapi.Connection, database: Path) -> None:
     assert said["model"] == "detector -> other"
     assert said["losses"] == "of two models, which may not be on one scale"
     assert "conf" not in said
+    # The same weights under two names.
+    weights = {"settings": {"checkpoint_sha256": "0" * 64}}
+    one, other = (
+        add_detector_run(db, values, losses, model=name, **weights) for name in ("large", "small")
+    )
+    said = facts(diff(database, one, other))
+    assert said["model"] == "large -> small"
+    assert "losses" not in said
     listed = follow(done)
     rows = [line.split()[:2] for line in listed.stdout.splitlines()[2:]]
     assert rows[0] == ["3", "regressed"]
