@@ -17,5 +17,6 @@ select
     0.1 as threshold,
     (select max(id) from runs where kind = 'detect') as detector,
     (select id from runs where kind = 'detect' order by id desc limit 1 offset 1) as other_detector,
+    (select max(id) from runs where kind = 'evaluate') as evaluation,
     50 as "limit"
 from clustering
