@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from nearsql.pipeline.console import command_line, summary
+from nearsql.pipeline.console import UserError, command_line, summary
 from nearsql.pipeline.output import write_rows
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import open_database
@@ -81,7 +82,10 @@ _COLUMNS = ("kind", "item_id", "score", "decision", "uri", "page", "evidence")
 @click.option(
     "--table", "format_", flag_value="table", default="table", help="Tables (the default)."
 )
-def command(file: str, url: str, format_: str, worst: int, **options: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, file: str, url: str, format_: str, worst: int, **options: Any
+) -> None:
     """Say where a detector fails on the images of FILE, and store it as findings with their evidence.
 
     The images with the largest losses, objects missed and false alarms by class and size and why, images
@@ -96,6 +100,9 @@ def command(file: str, url: str, format_: str, worst: int, **options: Any) -> No
     """
     from nearsql.pipeline.failures import failures
 
+    is_given = ctx.get_parameter_source("min_cluster_size") is not ParameterSource.DEFAULT
+    if is_given and not options["cluster"]:
+        raise UserError("--min-cluster-size belongs to --cluster: give that, too")
     with closing(open_database(file)) as db:
         result = failures(db, worst=worst, quiet=False, **options)
         pages = f"{url.rstrip('/')}/-/nearsql/{_route(file)}/items"

@@ -355,6 +355,8 @@ def test_the_command_prints_tables_and_pipes_rows(photos: dbapi.Connection, data
         (row["kind"], row["item_id"]) for row in rows
     ]
     assert json.loads(lines[0]["evidence"]) == rows[0]["evidence"]
+    useless = CliRunner().invoke(cli, ["failures", str(database), "--min-cluster-size", "3"])
+    assert "belongs to --cluster" in str(useless.exception)
     assert json.loads(CliRunner().invoke(cli, ["failures", str(database), "--json"]).stdout) == [
         {**row, "page": row["page"].replace("http://here", "http://127.0.0.1:8001")} for row in rows
     ]
