@@ -62,7 +62,9 @@ def tell(
     if seconds >= _SECONDS_WORTH_SAYING:
         vector = _BYTES_A_NUMBER * found.dimensions
         is_normalized_in_place = (
-            sampled == total and _is_from_graph(parameters) and not has_room_for_both(db.apsw, found)
+            sampled == total
+            and _is_from_graph(parameters)
+            and not has_room_for_both(db.apsw, found)
         )
         copies = (sampled < total) + (found.metric == "cosine" and not is_normalized_in_place)
         a_row = copies * vector + _BYTES_A_ROW
