@@ -177,9 +177,7 @@ def _nothing_in_common(a: Evaluation, b: Evaluation) -> str:
             f"run {a.run} has no other predictions to compare these with: name another k, weighting or"
             " space for the second"
         )
-    return (
-        f"runs {a.run} and {b.run} have no k and weighting in common: name those of each by themselves"
-    )
+    return f"runs {a.run} and {b.run} have no k and weighting in common: name those of each by themselves"
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -15,19 +15,21 @@ with claims as (
     join runs r on r.id = f.run_id
     where r.kind = 'find' and (f.run_id = :run or (f.run_id < :run and f.decision is not null))
 ),
+-- Of each claim the newest decision comes first, and the findings of :run come last. A window sorts once,
+-- where a join of the claims with themselves would compare each with all.
 latest as (
     select
-        mine.id, before.decision, before.decided_at,
-        row_number() over (partition by mine.id order by before.run_id desc, before.id desc) as place
-    from claims mine
-    join claims before on before.run_id < mine.run_id
-        and before.kind = mine.kind and before.one = mine.one and before.other = mine.other
-        and before.label is mine.label and before.given is mine.given
-        and before.suggested is mine.suggested
-        and before.value is mine.value and before.other_value is mine.other_value
-    where mine.run_id = :run
+        id, run_id,
+        first_value(run_id) over same as decided_by,
+        first_value(decision) over same as decision,
+        first_value(decided_at) over same as decided_at
+    from claims
+    window same as (
+        partition by kind, one, other, label, given, suggested, value, other_value
+        order by run_id = :run, run_id desc, id desc
+    )
 )
 update findings
 set decision = latest.decision, decided_at = latest.decided_at
 from latest
-where latest.id = findings.id and latest.place = 1
+where latest.id = findings.id and latest.run_id = :run and latest.decided_by < :run

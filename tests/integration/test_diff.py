@@ -188,8 +188,10 @@ def test_refusals_are_one_sentence(clustered: Path, db: dbapi.Connection) -> Non
         ),
         (
             (1, judged.id),
-            f"run 1 is of kind 'cluster' and run {judged.id} of kind 'evaluate': only runs of one kind"
-            f" can be compared, {newest}",
+            (
+                f"run 1 is of kind 'cluster' and run {judged.id} of kind 'evaluate': only runs of one kind"
+                f" can be compared, {newest}"
+            ),
         ),
         (
             (1, "s"),
