@@ -18,5 +18,6 @@ select
     (select max(id) from runs where kind = 'detect') as detector,
     (select id from runs where kind = 'detect' order by id desc limit 1 offset 1) as other_detector,
     (select max(id) from runs where kind = 'evaluate') as evaluation,
+    'uniform' as weighting,
     50 as "limit"
 from clustering
