@@ -6,6 +6,7 @@
 Everything is computed from what `nearsql detect` has stored, with no transaction open, and written in one.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,7 +129,7 @@ def failures(
         with current.timed("compute"):
             found = _find(db, detector, judged, parameters, name, quiet=quiet)
         stored = rows(found.findings)
-        current.result_sha256 = hash_rows(stored)
+        current.result_sha256 = hash_rows([*stored, *_measures(found)])
         current.counts |= {"judged": len(judged.images), "left_out": judged.left_out}
         current.counts |= _counts(found)
         with immediate(db):
@@ -173,7 +174,16 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
         (recorded.id,),
     )
     columns = ("kind", "item_id", "score", "evidence_json")
-    return Again([ResultTable("findings", columns, 2, stored, rows(found.findings))])
+    again = _measures(found)
+    (counts,) = db.execute("select counts_json from runs where id = ?", (recorded.id,)).fetchone()
+    counted = json.loads(counts)
+    measured = [(name, counted[name]) for name, _ in again if name in counted]
+    return Again(
+        [
+            ResultTable("findings", columns, 2, stored, rows(found.findings)),
+            ResultTable("runs.counts_json", ("name", "value"), 1, measured, again),
+        ]
+    )
 
 
 def _find(
@@ -227,16 +237,20 @@ def _counts(found: _Found) -> dict[str, int | float]:
         counts[kind] = counts.get(kind, 0) + 1
     counts["missed_objects"] = sum(found.mistakes.why_missed.values())
     counts["false_alarms"] = sum(found.mistakes.why_false.values())
-    if found.lonely is not None:
-        counts["compared"] = len(found.lonely.compared)
-        for name, value in (
-            ("lonely_low", found.lonely.low),
-            ("lonely_high", found.lonely.high),
-            ("neighbor_r2", found.lonely.r2),
-        ):
-            if value is not None:
-                counts[name] = round(value, 6)
-    return counts
+    return counts | dict(_measures(found))
+
+
+def _measures(found: _Found) -> list[tuple[str, int | float]]:
+    """How all images stand to their neighbours, by name: part of the result, also when none fails alone."""
+    if found.lonely is None:
+        return []
+    values = {
+        "compared": len(found.lonely.compared),
+        "lonely_high": found.lonely.high,
+        "lonely_low": found.lonely.low,
+        "neighbor_r2": found.lonely.r2,
+    }
+    return [(name, round(value, 6)) for name, value in values.items() if value is not None]
 
 
 def _nothing_judged(detector: Detector, judged: Judged) -> str:

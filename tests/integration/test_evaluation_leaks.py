@@ -18,7 +18,7 @@ from evaluated import (
     predictions_of,
     stored_neighbors,
 )
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from nearsql.pipeline.neighbors import neighbors
@@ -99,7 +99,12 @@ def test_no_row_of_the_same_fold_or_group_votes(
             Path(folder) / "s.db", {"s": (vectors, metric)}, {"class": labels, "camera": groups}
         )
         grouped = ("--group-by", group_by) if group_by else ()
-        run_id = evaluate(path, "s", "--label", "class", *OPTIONS, "--seed", seed, *grouped)
+        try:
+            run_id = evaluate(path, "s", "--label", "class", *OPTIONS, "--seed", seed, *grouped)
+        except AssertionError as refused:
+            if "--folds 3 needs as many groups" not in str(refused):
+                raise
+            reject()  # two directions
         with closing(connection.connect(path, read_only=True)) as db:
             assert_nobody_leaks(db, run_id, vectors, metric, labels)
             folds = folds_of(db, run_id)
