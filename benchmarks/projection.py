@@ -4,7 +4,8 @@ Fashion-MNIST, 10,000 of its images and all 70,000 (784 dimensions, Euclidean). 
 share of the 15 nearest others of 2,000 images that are among the 15 nearest on the map. Times are from
 vectors to coordinates, neighbours included, after a first map of 5,000 points that loads and compiles.
 umap-learn's default takes no seed and all threads. With a seed, which is nearsql's default, it takes one
-thread: only nearsql's neighbours are searched in all threads then.
+thread: only nearsql's neighbours are searched in all threads then. "From a graph" leaves the search out, as
+for a space whose neighbours `nearsql neighbors` has stored.
 
 Then new points are placed on a map of the others, in several ways. With --write the tables are put into
 docs/maps.md.
@@ -28,13 +29,16 @@ from benchmarks.search.data import fashion_mnist
 from nearsql.udfs.map_places import MemberPlaces, fuzzy_weights
 from nearsql.udfs.projection import Settings, project
 from nearsql.udfs.search.matrix import Matrix
-from nearsql.udfs.search.neighbors import nearest
+from nearsql.udfs.search.neighbors import nearest, neighbor_graph
 from nearsql.udfs.spaces import Space
 
 SCRIPT = "python -m benchmarks.projection"
 PAGE = Path(__file__).parents[1] / "docs" / "maps.md"
 K = 15
 SEED = 42
+FROM_GRAPH = "nearsql umap, from a graph", "nearsql umap, from a graph, no seed"
+# Of the maps made from a graph, without the search.
+layout_seconds: list[float] = []
 _SAMPLED = 2000
 _WARM = 5000  # more than the 4,096 up to which umap-learn compares all pairs
 _MAPS = ("points", "map", "neighbours kept", "seconds", "to umap-learn's default")
@@ -82,6 +86,8 @@ def measured_maps(rows: Rows, with_tsne: bool) -> Iterator[tuple[str, ...]]:
         start = time.perf_counter()
         found = make(rows)
         seconds = time.perf_counter() - start
+        if name in FROM_GRAPH:
+            seconds = layout_seconds.pop()
         default = default or seconds
         share = kept(truth, neighbors(as_matrix(found), sample))
         yield f"{n:,}", name, f"{share:.4f}", f"{seconds:.1f}", f"{seconds / default:.2f}"
@@ -96,6 +102,8 @@ def maps_of(with_tsne: bool) -> dict[str, Callable[[Rows], Coordinates]]:
         "umap-learn, seeded": lambda rows: UMAP(random_state=SEED).fit_transform(rows),
         "nearsql umap": lambda rows: ours(rows, Settings("umap", random_state=SEED)),
         "nearsql umap, no seed": lambda rows: ours(rows, Settings("umap", random_state=None)),
+        FROM_GRAPH[0]: lambda rows: from_graph(rows, Settings("umap", random_state=SEED)),
+        FROM_GRAPH[1]: lambda rows: from_graph(rows, Settings("umap", random_state=None)),
         "nearsql pca": lambda rows: ours(rows, Settings("pca")),
     }
     if with_tsne:
@@ -132,6 +140,16 @@ def placed(name: str, rows: Rows, held_out: int) -> Iterator[tuple[str, ...]]:
         near, _ = nearest(as_matrix(among), np.ascontiguousarray(found, np.float32), K)
         each = f"{1e6 * seconds / held_out:.0f}" if rule.startswith(("nearsql", "umap")) else ""
         yield f"{name}, {len(seen):,}", f"{held_out:,}", rule, f"{kept(truth, near):.4f}", each
+
+
+def from_graph(rows: Rows, settings: Settings) -> Coordinates:
+    """A map by nearsql from neighbours that are there already; notes its seconds."""
+    matrix = as_matrix(rows)
+    known = neighbor_graph(matrix, settings.n_neighbors - 1)
+    start = time.perf_counter()
+    found = project(matrix, settings, graph=lambda matrix, k, *, poll: known).coordinates
+    layout_seconds.append(time.perf_counter() - start)
+    return found
 
 
 def ours(rows: Rows, settings: Settings) -> Coordinates:
