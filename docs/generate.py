@@ -98,8 +98,9 @@ def queries_page() -> str:
 def cli_page() -> str:
     """docs/cli.md: the help of every command."""
     page = NOTE.format(source="pipeline/commands/") + "# The `nearsql` command\n\n"
-    # Whatever the terminal's width is.
-    context = click.Context(cli.cli, info_name="nearsql", terminal_width=_WIDTH)
+    # As the command makes it, but whatever the terminal's width is.
+    settings = cli.cli.context_settings
+    context = click.Context(cli.cli, info_name="nearsql", terminal_width=_WIDTH, **settings)
     page += f"```text\n{cli.cli.get_help(context)}\n```\n"
     for name in cli.COMMANDS:
         command = cli.cli.get_command(context, name)
