@@ -9,7 +9,6 @@ each k and weighting, as it is done without a graph. With --write the tables are
 docs/evaluation.md.
 """
 
-import gzip
 import json
 import tempfile
 import time
@@ -24,7 +23,7 @@ from tabulate import tabulate
 
 from benchmarks.marked import write_between_marks
 from benchmarks.options import add_assets, command_line
-from benchmarks.search.data import SPACE, fill, in_blocks
+from benchmarks.search.data import SPACE, fashion_files, fill, in_blocks
 from nearsql.pipeline.evaluate import evaluate
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import open_database
@@ -80,7 +79,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=70_000, help="how many images")
     parser.add_argument("--rounds", type=int, default=2, help="of which the best counts")
     arguments = parser.parse_args()
-    images, labels = fashion_mnist(arguments.assets)
+    images, labels = fashion_files(arguments.assets)
     order = np.random.default_rng(SEED).permutation(len(images))
     chosen = np.sort(order[: arguments.n])
     costs, quality = [], []
@@ -108,18 +107,6 @@ def main() -> None:
     print(text)
     if arguments.write:
         write_between_marks(PAGE, SCRIPT, text)
-
-
-def fashion_mnist(assets: Path) -> tuple[Images, Labels]:
-    """(images (70,000, 784), their classes), in the order of the files."""
-    folder = assets / "fashion-mnist"
-    images, labels = [], []
-    for name in ("train", "t10k"):
-        data = gzip.decompress((folder / f"{name}-images-idx3-ubyte.gz").read_bytes())
-        images.append(np.frombuffer(data, np.uint8, offset=16).reshape(-1, 784))
-        data = gzip.decompress((folder / f"{name}-labels-idx1-ubyte.gz").read_bytes())
-        labels.append(np.frombuffer(data, np.uint8, offset=8))
-    return np.concatenate(images).astype(np.float32), np.concatenate(labels)
 
 
 def make(path: Path, images: Images, labels: Labels, metric: str) -> None:

@@ -44,10 +44,10 @@ class ResultTable:
 class Again:
     """A run's result, computed anew.
 
-    tables: gone through once, one after the other; those of one name are parts of one table. sha256: of the result, asked for when they are at
-    their end; None: the hash of all rows that came out again, in this order (`hash_rows`). device: what
-    was computed on, in words. computation: what else the last bits may hang on, where the run recorded
-    it (see devices.computation).
+    tables: gone through once, one after the other; those of one name are parts of one table. sha256: of the
+    result, asked for when they are at their end; None: the hash of all rows that came out again, in this
+    order (`hash_rows`). device: what was computed on, in words. computation: what else the last bits may
+    hang on, where the run recorded it (see devices.computation).
     """
 
     tables: Iterable[ResultTable]

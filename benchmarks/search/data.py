@@ -57,14 +57,22 @@ def fashion_mnist(assets: Path, held_out: int = 1000) -> tuple[Vectors, Vectors]
     """(vectors, queries): 70,000 images of 784 grey values from 0 to 255, but for the queries, drawn
     from a seed among them all. Raises FileNotFoundError when the folder has them not.
     """
-    parts = []
-    for name in ("train", "t10k"):
-        path = assets / "fashion-mnist" / f"{name}-images-idx3-ubyte.gz"
-        parts.append(np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16))
-    images = np.concatenate(parts).reshape(-1, 784).astype(np.float32)
+    images, _ = fashion_files(assets)
     is_query = np.zeros(len(images), np.bool_)
     is_query[np.random.default_rng(0).choice(len(images), held_out, replace=False)] = True
     return images[~is_query], np.ascontiguousarray(images[is_query])
+
+
+def fashion_files(assets: Path) -> tuple[Vectors, NDArray[np.uint8]]:
+    """(images (70,000, 784), their classes), in the order of Fashion-MNIST's files."""
+    folder = assets / "fashion-mnist"
+    images, labels = [], []
+    for name in ("train", "t10k"):
+        data = gzip.decompress((folder / f"{name}-images-idx3-ubyte.gz").read_bytes())
+        images.append(np.frombuffer(data, np.uint8, offset=16).reshape(-1, 784))
+        data = gzip.decompress((folder / f"{name}-labels-idx1-ubyte.gz").read_bytes())
+        labels.append(np.frombuffer(data, np.uint8, offset=8))
+    return np.concatenate(images).astype(np.float32), np.concatenate(labels)
 
 
 def insert_items(db: dbapi.Connection, first: int, n: int) -> None:
