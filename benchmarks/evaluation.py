@@ -82,7 +82,8 @@ def main() -> None:
     images, labels = fashion_files(arguments.assets)
     order = np.random.default_rng(SEED).permutation(len(images))
     chosen = np.sort(order[: arguments.n])
-    costs, quality = [], []
+    costs: list[tuple[str, ...]] = []
+    quality: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         for metric in ("l2", "cosine"):
             path = Path(folder) / f"{metric}.db"
