@@ -19,8 +19,12 @@ from datasette.database import Database
 from nearsql.datasette_plugins import assets, cells, clusters, items, maps, overview
 from nearsql.datasette_plugins.pages import is_nearsql, page_url
 from nearsql.datasette_plugins.permissions import may_query
+from nearsql.datasette_plugins.write_permission import permission_allowed, register_actions
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import prepare
+
+# Hooks that other modules implement.
+__all__ = ["permission_allowed", "register_actions"]
 
 for _module in (datasette.utils.sqlite, datasette.utils, datasette.database):
     _module.sqlite3 = dbapi
