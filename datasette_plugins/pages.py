@@ -12,10 +12,11 @@ from datasette import Forbidden, NotFound
 from datasette.database import Database
 from datasette.utils import sqlite_timelimit, tilde_decode, tilde_encode
 from datasette.utils.asgi import Request, Response
+from markupsafe import Markup
 
 from nearsql import migrations
 from nearsql.datasette_plugins.assets import asset_url
-from nearsql.datasette_plugins.permissions import may_query
+from nearsql.datasette_plugins.permissions import may_query, may_write
 from nearsql.udfs import dbapi
 from nearsql.udfs.dbapi.errors import translate
 
@@ -90,10 +91,13 @@ async def is_nearsql(db: Database) -> bool:
 class Page:
     """One request for a page: everything a view reads and links to."""
 
-    def __init__(self, datasette: Any, request: Request, db: Database) -> None:
+    def __init__(
+        self, datasette: Any, request: Request, db: Database, *, may_write: bool = False
+    ) -> None:
         self.datasette = datasette
         self.request = request
         self.db = db
+        self.may_write = may_write
 
     def number(self, name: str) -> int:
         """A number of the address; larger than SQLite's integers, it names nothing."""
@@ -151,9 +155,17 @@ class Page:
 
     async def html(self, template: str, status: int = 200, **context: Any) -> Response:
         """The template, with this page as `page`."""
+        common = {
+            "page": self,
+            "database": self.db.name,
+            "asset": self.asset,
+            "may_write": self.may_write,
+            "csrf_field": self.csrf_field,
+            "csrf_token": self.csrf_token,
+        }
         body = await self.datasette.render_template(
             template,
-            {"page": self, "database": self.db.name, "asset": self.asset, **context},
+            {**common, **context},
             request=self.request,
             view_name="nearsql",
         )
@@ -163,23 +175,48 @@ class Page:
         """The address of a script or style."""
         return asset_url(self.datasette, name)
 
+    def csrf_token(self) -> str:
+        """What Datasette 0.65 wants to see in a POST. 1.0 looks at the browser's own headers instead."""
+        make = self.request.scope.get("csrftoken")
+        return str(make()) if make else ""
+
+    def csrf_field(self) -> Markup:
+        """The same as a hidden field of a form."""
+        return Markup('<input type="hidden" name="csrftoken" value="{}">').format(self.csrf_token())
+
+    async def refuse_other_files(self) -> None:
+        """Raises Problem where the database is not a nearsql file of this version."""
+        name = self.db.path or self.db.name
+        state = await self.db.execute_fn(migrations.file_state)
+        if state.state in ("empty", "foreign"):
+            raise Problem(f"{name} is not a nearsql database: `nearsql ingest` makes one.", 404)
+        if sentence := state.problem(str(name)):
+            raise Problem(sentence)
+
+
+async def found_database(datasette: Any, request: Request) -> Database:
+    """The database of the address, if the visitor may query it."""
+    name = tilde_decode(request.url_vars["database"])
+    try:
+        db: Database = datasette.get_database(route=name)
+    except KeyError:
+        raise NotFound(f"Database not found: {name}") from None
+    if not await may_query(datasette, db.name, request.actor):
+        raise Forbidden("You may not run SQL on this database")
+    return db
+
 
 def page(view: View) -> Callable[..., Awaitable[Response]]:
     """A view as a Datasette route: finds the database, checks the rights, shows problems as sentences."""
 
     async def route(request: Request, datasette: Any) -> Response:
         if request.method not in ("GET", "HEAD"):
-            return Response.text("These pages only read: use GET.", status=405)
-        name = tilde_decode(request.url_vars["database"])
+            return Response.text("This page only reads: use GET.", status=405)
+        db = await found_database(datasette, request)
+        writable = await may_write(datasette, db, request.actor)
+        current = Page(datasette, request, db, may_write=writable)
         try:
-            db = datasette.get_database(route=name)
-        except KeyError:
-            raise NotFound(f"Database not found: {name}") from None
-        if not await may_query(datasette, db.name, request.actor):
-            raise Forbidden("You may not run SQL on this database")
-        current = Page(datasette, request, db)
-        try:
-            await _refuse_other_files(db)
+            await current.refuse_other_files()
             return await view(current)
         except Problem as found:
             problem = found
@@ -190,12 +227,3 @@ def page(view: View) -> Callable[..., Awaitable[Response]]:
     # Not functools.wraps: Datasette reads a route's signature, and would see the view's.
     route.__name__, route.__doc__ = view.__name__, view.__doc__
     return route
-
-
-async def _refuse_other_files(db: Database) -> None:
-    name = db.path or db.name
-    state = await db.execute_fn(migrations.file_state)
-    if state.state in ("empty", "foreign"):
-        raise Problem(f"{name} is not a nearsql database: `nearsql ingest` makes one.", 404)
-    if sentence := state.problem(str(name)):
-        raise Problem(sentence)
