@@ -16,7 +16,7 @@ import datasette.utils.sqlite
 from datasette import hookimpl
 from datasette.database import Database
 
-from nearsql.datasette_plugins import assets, cells, clusters, items, maps, overview
+from nearsql.datasette_plugins import assets, cells, clusters, items, maps, overview, thumbnails
 from nearsql.datasette_plugins.pages import is_nearsql, page_url
 from nearsql.datasette_plugins.permissions import may_query
 from nearsql.datasette_plugins.write_permission import permission_allowed, register_actions
@@ -68,6 +68,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (root + r"/map/(?P<run>\d+)/columns$", maps.columns),
         (root + r"/items/(?P<item>\d+)$", items.item_page),
         (root + r"/items/(?P<item>\d+)/image$", items.image),
+        (root + r"/items/(?P<item>\d+)/thumbnail$", thumbnails.thumbnail),
         (root + r"/items/(?P<item>\d+)/card$", items.card),
         (root + r"/items/(?P<item>\d+)/panel$", items.panel),
     ]

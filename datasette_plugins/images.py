@@ -9,7 +9,9 @@ read from the first bytes.
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from nearsql.datasette_plugins.pages import Problem, Row
@@ -35,10 +37,42 @@ def image_type(data: bytes) -> str | None:
     return None
 
 
-def image_bytes(row: Row) -> bytes:
+def is_known_format(data: bytes) -> bool:
+    """Whether the first bytes show a format that can be read: also those that browsers do not draw."""
+    if image_type(data):
+        return True
+    if data.startswith((b"II*\0", b"MM\0*", b"\0\0\1\0")):  # TIFF, icon
+        return True
+    if data.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):  # JPEG 2000
+        return True
+    return len(data) > 2 and data[:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace()
+
+
+def strong_etag(*parts: Any) -> str:
+    """An ETag of what decides the bytes. Hashed, because a file may hold any text as its SHA-256."""
+    text = "\0".join(map(str, parts))
+    return f'"{hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]}"'
+
+
+def image_headers(etag: str, *, for_good: bool = False) -> dict[str, str]:
+    """What goes with every image: how long it may be kept, and that it can do nothing by itself."""
+    return {
+        # Private: who may see the database is decided here, not by a cache in between.
+        "cache-control": "private, max-age=31536000, immutable"
+        if for_good
+        else "private, max-age=3600",
+        "etag": etag,
+        "x-content-type-options": "nosniff",
+        # Opened by itself, it must not be able to do anything either.
+        "content-security-policy": "default-src 'none'; sandbox",
+    }
+
+
+def image_bytes(row: Row, is_accepted: Callable[[bytes], Any] = image_type) -> bytes:
     """The bytes of an image: from the database, or from the file it was read from.
 
-    row has the columns data, uri and sha256. Raises Problem with status 404.
+    row has the columns data, uri and sha256. Of a file, is_accepted says by the first bytes whether
+    it is an image at all. Raises Problem with status 404.
     """
     if row["data"] is not None:
         return bytes(row["data"])
@@ -55,7 +89,7 @@ def image_bytes(row: Row) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_size > BYTES_SERVED:
                 raise missing
-            if image_type(file.read(32)) is None:
+            if not is_accepted(file.read(32)):
                 raise missing
             file.seek(0)
             data = file.read()

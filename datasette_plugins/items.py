@@ -1,12 +1,20 @@
 """One item: what it is, its image with what was found in it, and the items nearest to it."""
 
+import asyncio
 import json
 
 from datasette.utils.asgi import Response
 
 from nearsql.datasette_plugins.detections import detections
-from nearsql.datasette_plugins.images import image_bytes, image_type
+from nearsql.datasette_plugins.images import (
+    image_bytes,
+    image_headers,
+    image_type,
+    is_known_format,
+    strong_etag,
+)
 from nearsql.datasette_plugins.pages import Page, Problem, Row, TooLong, page
+from nearsql.datasette_plugins.thumbnails import SIZES, thumbnail_url
 from nearsql.udfs import dbapi
 
 NEIGHBOURS_SHOWN = 12
@@ -66,18 +74,15 @@ async def image(current: Page) -> Response:
     row = await current.one("image", item=current.number("item"))
     if row is None or row["kind"] != "image":
         raise Problem(f"Item {current.number('item')} is not an image of this database.", 404)
-    data = await current.db.execute_fn(lambda _: image_bytes(row))
+    data = await asyncio.to_thread(image_bytes, row, is_known_format)
     content_type = image_type(data)
+    if content_type is None and is_known_format(data):
+        # A TIFF, say: as large as thumbnails are, in a format that browsers draw.
+        return Response.redirect(thumbnail_url(current.datasette, current.db.name, row, SIZES[-1]))
     if content_type is None:
         raise Problem(f"Item {current.number('item')} holds no image that a browser can draw.", 404)
-    etag = f'"{row["sha256"]}"'
-    headers = {
-        "cache-control": "private, max-age=3600",
-        "etag": etag,
-        "x-content-type-options": "nosniff",
-        # Opened by itself, it must not be able to do anything either.
-        "content-security-policy": "default-src 'none'; sandbox",
-    }
+    etag = strong_etag(row["sha256"])
+    headers = image_headers(etag)
     if current.request.headers.get("if-none-match") == etag:
         return Response("", status=304, headers=headers)
     return Response(data, headers=headers, content_type=content_type)

@@ -24,6 +24,7 @@ PAGES = (
     "/map/2/columns",
     "/items/1",
     "/items/1/image",
+    "/items/1/thumbnail",
     "/items/1/card",
     "/items/1/panel",
 )
