@@ -8,23 +8,29 @@ database changes, until it is made again.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.runs import immediate
-from nearsql.pipeline.within import is_name
 from nearsql.udfs import dbapi
 from nearsql.udfs.arguments import shown
+from nearsql.udfs.selections import (
+    Making,
+    SelectionError,
+    find_selection,
+    refuse_name,
+    refuse_strangers,
+    store_selection,
+)
 from nearsql.udfs.sql_files import read_sql
 from nearsql.udfs.within import as_ids, is_question, json_array
 from nearsql.udfs.within import select as rows_of
 
-LONGEST_NAME = 200
 # Names that an item's id may have in an object, best first.
 _ID_KEYS = ("item_id", "id")
 
@@ -57,7 +63,8 @@ def select(
     would take for something else, for ids of no item, and when there are none; SqlFunctionError for SQL
     that is no SELECT, or whose first column holds anything but ids.
     """
-    _refuse_name(name)
+    with _sentences():
+        refuse_name(name)
     if (sql is None) == (ids is None):
         raise UserError("a selection is made by one of --sql and --ids")
     if sql is not None and not is_question(sql):
@@ -69,18 +76,12 @@ def select(
     wanted = np.unique(wanted)
     if not len(wanted):
         raise UserError(f"the selection {name!r} would have no items")
-    with immediate(db):
-        _refuse_strangers(db, wanted)
-        known = db.execute("select id from selections where name = ?", (name,)).fetchone()
-        if known is not None and not replace:
+    making = Making(name, "ids" if sql is None else "sql", sql=sql, note=note)
+    with _sentences(), immediate(db):
+        refuse_strangers(db, wanted)
+        if find_selection(db, name) is not None and not replace:
             raise UserError(f"there is a selection {name!r} already: --replace makes it anew")
-        made = {"name": name, "how": "ids" if sql is None else "sql", "sql": sql, "note": note}
-        (selection,) = db.execute(read_sql(__package__, "select_make"), made).fetchone()
-        db.execute("delete from selection_items where selection_id = ?", (selection,))
-        db.execute(
-            "insert into selection_items (selection_id, item_id) select ?, value from json_each(?)",
-            (selection, json.dumps(wanted.tolist())),
-        )
+        store_selection(db, making, wanted)
     return find(db, name)
 
 
@@ -142,32 +143,13 @@ def read_ids(text: str) -> list[int]:
     return [_number(word) for word in text.replace(",", " ").split()]
 
 
-def _refuse_name(name: str) -> None:
-    if not name.strip() or name != name.strip() or not name.isprintable():
-        raise UserError(
-            f"{name!r} is no name for a selection: give a word, or several, on one line"
-        )
-    if len(name) > LONGEST_NAME:
-        raise UserError(
-            f"a selection's name has at most {LONGEST_NAME} characters, not {len(name)}"
-        )
-    if not is_name(name):
-        raise UserError(
-            f"{name!r} is no name for a selection: where items are limited it would be taken for SQL or"
-            " JSON, by how it begins"
-        )
-
-
-def _refuse_strangers(db: dbapi.Connection, wanted: NDArray[np.int64]) -> None:
-    row = db.execute(
-        "select value, count(*) over () from json_each(?)"
-        " where value not in (select id from items) limit 1",
-        (json.dumps(wanted.tolist()),),
-    ).fetchone()
-    if row is not None:
-        first, n = row
-        others = f", nor are {n - 1:,} others" if n > 1 else ""
-        raise UserError(f"{first} is not the id of an item of this file{others}")
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What cannot be a selection is the user's to mend."""
+    try:
+        yield
+    except SelectionError as error:
+        raise UserError(str(error)) from None
 
 
 def _of_csv(text: str) -> list[int]:
