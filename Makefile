@@ -51,7 +51,7 @@ DATASETTE_1_0 := 1.0a41
 datasette-1.0: wheel
 	$(PYTHON) -m venv $(VENV)-datasette-1.0
 	$(VENV)-datasette-1.0/bin/python $(PIP_INSTALL) "datasette==$(DATASETTE_1_0)" dist/*.whl \
-		pytest pytest-xdist hypothesis httpx playwright
+		pytest pytest-xdist hypothesis httpx playwright axe-playwright-python
 	$(VENV)-datasette-1.0/bin/python $(PYTEST) tests/browser tests/integration/test_datasette_*.py
 
 # The complete suites of sqlite-utils, Datasette and CPython's sqlite3 on our connection. Takes a while.
