@@ -82,7 +82,8 @@ create table cluster_labels (
     held_out_recall real check (held_out_recall between 0 and 1),
     -- Items the name was not made from: {"members": [[id, said to belong], ...], "others": [...]}
     held_out_json text check (json_valid(held_out_json)),
-    held_out_reason text                                -- why there is no precision
+    held_out_reason text,                               -- why there is no precision
+    author text check (author <> '')                    -- who gave the name, where a person did
 ) strict;
 
 create index cluster_labels_cluster on cluster_labels (cluster_id);

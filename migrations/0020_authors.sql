@@ -1,0 +1,3 @@
+-- Who gave a cluster its name, where a person did.
+
+alter table cluster_labels add column author text check (author <> '');
