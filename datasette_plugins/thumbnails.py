@@ -100,12 +100,15 @@ async def _picture(current: Page, row: Row, size: int) -> bytes:
     key = (number, row["id"], row["sha256"], size)
     if (picture := kept.get(key)) is not None:
         return picture
-    found = await current.one("image", item=row["id"]) or row
+    found = await current.one("image", item=row["id"])
+    if found is None:
+        raise Problem(f"Item {row['id']} has just been deleted.", 404)
     async with _gate():
-        # Meanwhile another request may have made it.
-        made = kept.get(key) or await asyncio.to_thread(_make, found, size)
-    kept.put(key, made)
-    return made
+        picture = kept.get(key)  # meanwhile another request may have made it
+        if picture is None:
+            picture = await asyncio.to_thread(_make, found, size)
+            kept.put(key, picture)
+    return picture
 
 
 def _make(row: Row, size: int) -> bytes:
