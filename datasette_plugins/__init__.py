@@ -16,7 +16,16 @@ import datasette.utils.sqlite
 from datasette import hookimpl
 from datasette.database import Database
 
-from nearsql.datasette_plugins import assets, cells, clusters, items, maps, overview, thumbnails
+from nearsql.datasette_plugins import (
+    assets,
+    cells,
+    clusters,
+    items,
+    map_columns,
+    maps,
+    overview,
+    thumbnails,
+)
 from nearsql.datasette_plugins.pages import is_nearsql, page_url
 from nearsql.datasette_plugins.permissions import may_query
 from nearsql.datasette_plugins.write_permission import permission_allowed, register_actions
@@ -65,7 +74,8 @@ def register_routes() -> list[tuple[str, Any]]:
         (root + r"/clusters/(?P<run>\d+)/(?P<level>\d+)/(?P<label>\d+|noise)$", clusters.members),
         (root + r"/map$", maps.newest_map),
         (root + r"/map/(?P<run>\d+)$", maps.map_page),
-        (root + r"/map/(?P<run>\d+)/columns$", maps.columns),
+        (root + r"/map/(?P<run>\d+)/columns$", map_columns.columns),
+        (root + r"/map/(?P<run>\d+)/colours$", map_columns.colours),
         (root + r"/items/(?P<item>\d+)$", items.item_page),
         (root + r"/items/(?P<item>\d+)/image$", items.image),
         (root + r"/items/(?P<item>\d+)/thumbnail$", thumbnails.thumbnail),
