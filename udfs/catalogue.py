@@ -43,6 +43,7 @@ MODULES = (
     "nearsql.udfs.sampling_functions",
     "nearsql.udfs.vector_functions",
     "nearsql.udfs.text_functions",
+    "nearsql.udfs.image_functions",
     "nearsql.udfs.box_functions",
 )
 
