@@ -26,10 +26,13 @@ from tabulate import tabulate
 from benchmarks.marked import write_between_marks
 from benchmarks.options import add_assets, command_line
 from benchmarks.search.data import fashion_mnist
+from nearsql.udfs.clustering.approximate_graph import approximate_neighbors
+from nearsql.udfs.clustering.approximations import is_graph
 from nearsql.udfs.map_places import MemberPlaces, fuzzy_weights
 from nearsql.udfs.projection import Settings, project
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.search.neighbors import nearest, neighbor_graph
+from nearsql.udfs.search.query_blocks import Distances, Ids
 from nearsql.udfs.spaces import Space
 
 SCRIPT = "python -m benchmarks.projection"
@@ -153,8 +156,16 @@ def from_graph(rows: Rows, settings: Settings) -> Coordinates:
 
 
 def ours(rows: Rows, settings: Settings) -> Coordinates:
-    """A map by nearsql, its neighbours computed."""
-    return project(as_matrix(rows), settings).coordinates
+    """A map by nearsql, its neighbours computed: the true ones, or most of them, as 'auto' has it."""
+    matrix = as_matrix(rows)
+    if not is_graph(settings.neighbors, len(rows)):
+        return project(matrix, settings).coordinates
+
+    def most(matrix: Matrix, k: int, *, poll: Callable[[], None]) -> tuple[Ids, Distances]:
+        places, distances, _ = approximate_neighbors(matrix, k, poll)
+        return places, distances
+
+    return project(matrix, settings, graph=most).coordinates
 
 
 def as_matrix(rows: Any) -> Matrix:

@@ -7,7 +7,7 @@ What computes is the SQL function `project`, with no transaction open; then one 
 Of a map by PCA the axes are kept, too. Items that come later are placed by pipeline/place.py.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,16 @@ from nearsql.pipeline.within import (
     within_parameters,
 )
 from nearsql.udfs import dbapi
-from nearsql.udfs.projection import Axes, Settings, effective
-from nearsql.udfs.projection_functions import Row, checked_settings, point_rows, projected
+from nearsql.udfs.projection import Axes, Projection, Settings, effective
+from nearsql.udfs.projection_functions import (
+    Row,
+    checked_settings,
+    decided_neighbors,
+    point_rows,
+    projected,
+)
 from nearsql.udfs.search.stored_graph import noting_graph_runs
+from nearsql.udfs.spaces import find_space
 
 PACKAGES = {
     "umap": ("umap-learn", "numba", "scipy", "scikit-learn", "faiss-cpu"),
@@ -70,6 +77,7 @@ def project_space(
     min_dist: float = 0.1,
     perplexity: float = 30.0,
     random_state: int | None = 42,
+    neighbors: str = "auto",
     within: str | None = None,
     name: str | None = None,
 ) -> ProjectResult:
@@ -80,7 +88,7 @@ def project_space(
     space changes while it is projected; SqlFunctionError for parameters that cannot be.
     """
     settings = checked_settings(
-        method, n_components, n_neighbors, min_dist, perplexity, random_state
+        method, n_components, n_neighbors, min_dist, perplexity, random_state, neighbors
     )
     source = space_input(db, space)
     dimensions, model_id = db.execute(
@@ -88,9 +96,13 @@ def project_space(
     ).fetchone()
     only = within_ids(db, within)
     n_items = items_in_space(db, source, only)
+    settings = effective(settings, n_items, dimensions)
+    way = decided_neighbors(
+        db.apsw, find_space(db.apsw, space), settings, n_items, is_whole=only is None
+    )
     parameters = {
         "space": space,
-        **effective(settings, n_items, dimensions).parameters(),
+        **replace(settings, neighbors=way or settings.neighbors).parameters(),
         **within_parameters(only),
     }
     seed = parameters.get("random_state")
@@ -107,7 +119,8 @@ def project_space(
         db, "project", parameters=parameters, seed=seed, inputs=[source], packages=PACKAGES[method]
     ) as current:
         with current.timed("compute"), noting_graph_runs() as graphs:
-            rows, axes = _compute(db, space, parameters, only)
+            rows, found = _compute(db, space, parameters, only)
+        axes = found.axes
         with current.timed("write"), immediate(db):
             refuse_if_changed(db, source)
             add_runs_read(current, graphs, "neighbors")
@@ -123,6 +136,8 @@ def project_space(
         current.counts["items"] = len(rows)
         if axes is not None and np.isfinite(axes.variance_shares).all():
             current.counts["variance_share"] = round(float(axes.variance_shares.sum()), 4)
+        if found.recall is not None:
+            current.counts["neighbor_recall"] = round(found.recall, 4)
         current.result_sha256 = hash_rows(rows)
     return ProjectResult(
         current.id, space, made, parameters, dict(current.counts), max(graphs, default=None)
@@ -137,23 +152,25 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
             "so make it with --seed to be able to repeat it"
         )
     only = recorded_within(db, recorded)
-    rows, axes = _compute(db, space_read_by(db, recorded), recorded.parameters, only)
+    # Runs of before there was a choice took the true neighbours.
+    parameters = {"neighbors": "exact", **recorded.parameters}
+    rows, found = _compute(db, space_read_by(db, recorded), parameters, only)
     tables = [points_table(stored_points(db, recorded.id), rows)]
     if recorded.parameters["n_components"] > 2:
         tables.append(vectors_table(db, recorded.id, rows))
-    if axes is not None:
-        tables.append(axes_table(db, recorded.id, axes))
+    if found.axes is not None:
+        tables.append(axes_table(db, recorded.id, found.axes))
     return Again(tables, lambda: hash_rows(rows))
 
 
 def _compute(
     db: dbapi.Connection, space: str, parameters: dict[str, Any], only: Within | None
-) -> tuple[list[Row], Axes | None]:
+) -> tuple[list[Row], Projection]:
     # A run records what its method looks at; the rest may be anything, and is the default.
     known = {name: parameters[name] for name in Settings.__dataclass_fields__ if name in parameters}
     ids = None if only is None else only.ids
     ids, found = projected(db.apsw, space, Settings(**known), ids)
-    return list(point_rows(ids, found.coordinates)), found.axes
+    return list(point_rows(ids, found.coordinates)), found
 
 
 def _write_axes(db: dbapi.Connection, run_id: int, axes: Axes) -> None:

@@ -1,12 +1,12 @@
 """Maps: few coordinates for each point of a space, by UMAP, t-SNE or PCA.
 
-UMAP and t-SNE start from the exact neighbour graph that search and clustering use, too.
+UMAP and t-SNE start from the neighbour graph that search and clustering use, too.
 Importing this module is cheap; the libraries are imported by the method that needs them.
 """
 
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -48,6 +48,8 @@ class Projection:
 
     coordinates: Coordinates  # (n, n_components)
     axes: "Axes | None" = None
+    # Of the neighbours that it started from, the share that are true ones; None: all, or none were used.
+    recall: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,20 @@ class Settings:
     min_dist: float = 0.1  # umap
     perplexity: float = 30.0  # tsne
     random_state: int | None = 42  # None: all threads, and another map each time
+    neighbors: str = "auto"  # umap and tsne: one of approximations.NEIGHBORS
+
+    @property
+    def neighbors_needed(self) -> int:
+        """How many nearest others of each point the method starts from; 0 for pca."""
+        return {"umap": self.n_neighbors - 1, "tsne": int(3 * self.perplexity), "pca": 0}[
+            self.method
+        ]
 
     def parameters(self) -> dict[str, Any]:
         """Those that the method looks at, by name."""
         used = {
-            "umap": ("n_neighbors", "min_dist", "random_state"),
-            "tsne": ("perplexity", "random_state"),
+            "umap": ("n_neighbors", "min_dist", "random_state", "neighbors"),
+            "tsne": ("perplexity", "random_state", "neighbors"),
             "pca": (),
         }[self.method]
         values = asdict(self)
@@ -111,13 +121,10 @@ def effective(settings: Settings, n: int, dimensions: int) -> Settings:
             f"{settings.method} of {n} items with {dimensions} dimensions has at most {most} "
             f"components, not {settings.n_components}"
         )
-    return Settings(
-        settings.method,
-        settings.n_components,
-        min(settings.n_neighbors, n - 1),
-        settings.min_dist,
-        max(1.0, min(settings.perplexity, (n - 1) / 3)),
-        settings.random_state,
+    return replace(
+        settings,
+        n_neighbors=min(settings.n_neighbors, n - 1),
+        perplexity=max(1.0, min(settings.perplexity, (n - 1) / 3)),
     )
 
 
@@ -130,8 +137,8 @@ def project(
     """Coordinates, (n, n_components) float32, of the rows of a matrix.
 
     The same rows, settings, library versions and machine give the same bytes, unless random_state is
-    None. poll is called where the method allows it (UMAP's own steps do not) and may raise. graph: what finds the neighbours, such as
-    one that knows them already.
+    None. poll is called where the method allows it (UMAP's own steps do not) and may raise. graph: what
+    finds the neighbours, such as one that knows them already.
     """
     settings = effective(settings, *matrix.vectors.shape)
     axes = None
@@ -157,7 +164,7 @@ def _refuse_inner_products(matrix: Matrix) -> None:
 def _umap(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArray[Any]:
     _refuse_inner_products(matrix)
     n = len(matrix.ids)
-    places, distances = graph(matrix, settings.n_neighbors - 1, poll=poll)
+    places, distances = graph(matrix, settings.neighbors_needed, poll=poll)
     # UMAP's lists begin with the point itself.
     indices = np.column_stack([np.arange(n), places])
     distances = np.column_stack([np.zeros(n), distances])
@@ -190,7 +197,7 @@ def _threads(settings: Settings) -> int:
 def _tsne(matrix: Matrix, settings: Settings, poll: Poll, graph: Graph) -> NDArray[Any]:
     _refuse_inner_products(matrix)
     n, dimensions = matrix.vectors.shape
-    k = min(n - 1, int(3 * settings.perplexity))
+    k = min(n - 1, settings.neighbors_needed)
     places, distances = graph(matrix, k, poll=poll)
     from openTSNE import TSNE
     from openTSNE.affinity import PerplexityBasedNN

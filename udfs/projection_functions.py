@@ -1,6 +1,7 @@
 """Maps in SQL: project, project_place, project_places."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import apsw
@@ -10,16 +11,18 @@ from numpy.typing import NDArray
 from nearsql.udfs import within as within_argument
 from nearsql.udfs.arguments import number, one_of, random_seed, whole_number
 from nearsql.udfs.catalogue import sql_function
+from nearsql.udfs.clustering.approximations import NEIGHBORS, is_graph
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.interrupt import Poll
 from nearsql.udfs.map_model import find_map
 from nearsql.udfs.projection import METHODS, Coordinates, Method, Projection, Settings
 from nearsql.udfs.projection import project as project_points
-from nearsql.udfs.search.matrix import load_matrix
+from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.neighbors import QUERY_BLOCK
-from nearsql.udfs.search.stored_graph import known_graph
+from nearsql.udfs.search.query_blocks import Distances, Ids
+from nearsql.udfs.search.stored_graph import graph_run, known_graph
 from nearsql.udfs.space_points import part
-from nearsql.udfs.spaces import find_space
+from nearsql.udfs.spaces import Space, find_space
 from nearsql.udfs.sql_files import read_sql
 from nearsql.udfs.vector_functions import parse_vector
 
@@ -40,21 +43,25 @@ def project(
     perplexity: float = 30.0,
     random_state: int | None = 42,
     within: str | None = None,
+    neighbors: str = "auto",
 ) -> Iterator[Row]:
     """A map of a space: two coordinates for each item, and all n_components of them as a vector.
 
     method: 'umap' (n_neighbors, min_dist), 'tsne' (perplexity; 2 components only) or 'pca'. UMAP and
-    t-SNE start from the exact neighbours in the space's metric; they are read where `nearsql neighbors`
-    has stored as many (n_neighbors - 1; 3 * perplexity), and the map is the same. The same random_state,
-    on the same machine, gives the same bytes; NULL takes all threads, and gives another map each time.
-    within limits the map to the items of a SELECT, of a
-    JSON array of ids, or of a selection, by its name.
+    t-SNE start from the nearest neighbours in the space's metric; those that `nearsql neighbors` has
+    stored are read, where there are enough (n_neighbors - 1; 3 * perplexity). The same random_state, on the
+    same machine, gives the same bytes; NULL takes all threads, and gives another map each time. within
+    limits the map to the items of a SELECT, of a JSON array of ids, or of a selection, by its name.
+
+    neighbors: 'exact' are the true ones. 'graph' compares each item only with those in the lists nearest
+    to it, enough to find about 95% of them, which takes far less time for many items; the map is as
+    good. 'auto' is 'exact' for up to 30,000 items or where enough are stored, and 'graph' otherwise.
 
     On few items, n_neighbors is lowered to their number less 1, and perplexity to a third of that.
     A time limit acts while neighbours are searched and during t-SNE, not within UMAP's own steps.
     """
     settings = checked_settings(
-        method, n_components, n_neighbors, min_dist, perplexity, random_state
+        method, n_components, n_neighbors, min_dist, perplexity, random_state, neighbors
     )
     ids, found = projected(db, space, settings, within_argument.item_ids(db, within))
     yield from point_rows(ids, found.coordinates)
@@ -67,7 +74,37 @@ def projected(
     matrix = load_matrix(db, find_space(db, space))
     if items is not None:
         matrix = part(matrix, items)
-    return matrix.ids, project_points(matrix, settings, Poll(db), partial(known_graph, db))
+    n = len(matrix.ids)
+    poll = Poll(db)
+    if decided_neighbors(db, matrix.space, settings, n, is_whole=items is None) != "graph":
+        return matrix.ids, project_points(matrix, settings, poll, partial(known_graph, db))
+    from nearsql.udfs.clustering.approximate_graph import approximate_neighbors  # imports numba
+
+    recalls = []
+
+    def graph(matrix: Matrix, k: int, *, poll: Callable[[], None]) -> tuple[Ids, Distances]:
+        places, distances, recall = approximate_neighbors(matrix, k, poll)
+        recalls.append(recall)
+        return places, distances
+
+    found = project_points(matrix, settings, poll, graph)
+    return matrix.ids, replace(found, recall=recalls[0])
+
+
+def decided_neighbors(
+    db: apsw.Connection, space: Space, settings: Settings, n: int, *, is_whole: bool
+) -> str | None:
+    """'exact' or 'graph', as 'auto' is decided for n items; None for a method that needs none.
+
+    is_whole: whether these are all of the space's items, of which a graph may be stored.
+    """
+    k = settings.neighbors_needed
+    if k == 0:
+        return None
+    if not is_graph(settings.neighbors, n):
+        return "exact"
+    is_stored = is_whole and graph_run(db, space, k) is not None
+    return "exact" if settings.neighbors == "auto" and is_stored else "graph"
 
 
 def point_rows(ids: NDArray[np.int64], coordinates: Coordinates) -> Iterator[Row]:
@@ -126,6 +163,7 @@ def checked_settings(
     min_dist: float,
     perplexity: float,
     random_state: int | None,
+    neighbors: str,
 ) -> Settings:
     """The arguments as settings; raises SqlFunctionError for the first that cannot be."""
     seed = None if random_state is None else random_seed("random_state", random_state)
@@ -140,4 +178,5 @@ def checked_settings(
         near,
         number("perplexity", perplexity, at_least=1.0),
         seed,
+        one_of("neighbors", neighbors, NEIGHBORS),
     )

@@ -45,6 +45,14 @@ from nearsql.udfs.connection import open_database
     show_default=True,
     help="tsne: how many neighbours count.",
 )
+@click.option(
+    "--neighbors",
+    type=click.Choice(["auto", "exact", "graph"]),
+    default="auto",
+    show_default=True,
+    help="umap and tsne: true neighbours, or most of them in far less time. auto: exact up to 30,000 items"
+    " or where they are stored.",
+)
 @click.option("--seed", "random_state", type=click.IntRange(min=0), default=42, show_default=True)
 @click.option(
     "--no-seed",
@@ -99,6 +107,8 @@ def command(
     }
     if "variance_share" in result.counts:
         facts["variance"] = f"{100 * result.counts['variance_share']:.1f}% of it is on the map"
+    if "neighbor_recall" in result.counts:
+        facts["neighbours"] = f"{100 * result.counts['neighbor_recall']:.1f}% of the true ones"
     if result.graph_run is not None:
         facts["neighbours"] = f"stored by run {result.graph_run}"
     if result.made_space is not None:

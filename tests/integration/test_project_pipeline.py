@@ -11,9 +11,11 @@ from click.testing import CliRunner
 from nearsql.pipeline import project as module
 from nearsql.pipeline.cli import cli
 from nearsql.pipeline.console import UserError
+from nearsql.pipeline.neighbors import neighbors
 from nearsql.pipeline.project import project_space
 from nearsql.pipeline.replay import CannotReplay, replay
 from nearsql.udfs import dbapi
+from nearsql.udfs.clustering import approximations
 from nearsql.udfs.errors import SqlFunctionError
 
 Fill = Callable[..., int]
@@ -41,6 +43,7 @@ def test_points_parameters_and_counts(db: dbapi.Connection, rows: np.ndarray) ->
         "n_neighbors": 8,
         "min_dist": 0.1,
         "random_state": 7,
+        "neighbors": "exact",
         "within": None,
     }
     stored = db.execute(
@@ -50,6 +53,43 @@ def test_points_parameters_and_counts(db: dbapi.Connection, rows: np.ndarray) ->
     direct = "select id, x, y from project('s', 'umap', 2, 8, 0.1, 30, 7) order by id"
     assert stored == db.execute(direct).fetchall()
     assert db.execute("select count(*) from spaces").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("method", ["umap", "tsne"])
+def test_most_neighbours_are_enough_where_asked(
+    db: dbapi.Connection, add_space: Fill, method: str
+) -> None:
+    centres = np.random.default_rng(2).normal(size=(8, 6)) * 5
+    add_space(
+        "many", np.repeat(centres, 150, axis=0) + np.random.default_rng(3).normal(size=(1200, 6))
+    )
+    result = project_space(
+        db, "many", method=method, n_neighbors=8, perplexity=5, neighbors="graph"
+    )
+    assert result.parameters["neighbors"] == "graph"
+    assert 0.9 < result.counts["neighbor_recall"] <= 1.0
+    again = replay(db, result.run_id)
+    assert again.is_same, again
+    # 'auto' is exact for so few, and so it is recorded; with too many it looks for a stored graph first.
+    few = project_space(db, "many", method=method, n_neighbors=8, perplexity=5)
+    assert few.parameters["neighbors"] == "exact"
+    assert "neighbor_recall" not in few.counts
+
+
+def test_auto_takes_stored_neighbours_before_most_of_them(
+    db: dbapi.Connection, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approximations, "EXACT_UP_TO", 30)
+    assert project_space(db, "s", n_neighbors=5).parameters["neighbors"] == "graph"
+    neighbors(db, ["s"], k=6)
+    stored = project_space(db, "s", n_neighbors=5)
+    assert stored.parameters["neighbors"] == "exact"
+    assert stored.graph_run is not None
+    # Of some of the items no graph is stored.
+    part = project_space(db, "s", n_neighbors=5, within="select id from items where id < 35")
+    assert part.parameters["neighbors"] == "graph"
+    assert project_space(db, "s", n_neighbors=5, neighbors="graph").graph_run is None
+    assert "neighbors" not in project_space(db, "s", method="pca").parameters
 
 
 def test_few_items_record_the_effective_parameters(db: dbapi.Connection, add_space: Fill) -> None:

@@ -117,6 +117,7 @@ def test_parameters_are_those_the_method_looks_at() -> None:
         "n_components",
         "perplexity",
         "random_state",
+        "neighbors",
     }
 
 

@@ -9,31 +9,19 @@ from dataclasses import dataclass
 
 import apsw
 import numpy as np
-from numpy.typing import NDArray
 
+from nearsql.udfs.clustering.approximate_graph import ApproximateGraph, approximate_graph
 from nearsql.udfs.clustering.approximations import Approximation, is_graph, note
-from nearsql.udfs.clustering.distance_filter import filtered
 from nearsql.udfs.clustering.graph_tree import GraphTree, graph_tree
 from nearsql.udfs.clustering.hdbscan_tree import cut
 from nearsql.udfs.clustering.neighbor_lists import neighbor_lists
-from nearsql.udfs.clustering.neighbor_search import (
-    divided,
-    listed_neighbors,
-    probes_for,
-    true_neighbors,
-)
 from nearsql.udfs.clustering.spanning_tree import SpanningTree, n_neighbors_for, spanning_tree
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.space_points import euclidean, part
 
-# The share of true neighbours that the graph should have. More of them hardly change the clusters: core
-# distances are a little too large, and edges that lists miss are looked for.
-_RECALL = 0.95
 # Points that are clustered in both ways to see how far these agree.
 _COMPARED = 10_000
-# Seeds of the lists, of the sample that chooses how much is searched, of the one that measures it, and of
-# the points clustered in both ways.
-_LISTS_SEED, _CHOICE_SEED, _RECALL_SEED, _AGREEMENT_SEED = range(4)
+_AGREEMENT_SEED = 3
 
 Poll = Callable[[], None]
 
@@ -82,42 +70,27 @@ def tree_from_graph(
     points: Matrix, min_samples: int, *, min_cluster_size: int | None = None, poll: Poll
 ) -> SpaceTree:
     """`space_tree` from a neighbour graph, of points that are Euclidean already."""
-    n = len(points.ids)
-    found = _from_graph(points, min_samples, poll)
-    k = found.graph.shape[1]
+    graph, made = _from_graph(points, min_samples, poll)
     approximation = Approximation(
-        n=n,
-        k=k,
-        probes=found.probes,
-        recall=true_neighbors(points, k, _RECALL_SEED, poll).recall(found.graph),
+        n=len(points.ids),
+        k=graph.neighbors.shape[1],
+        probes=graph.probes,
+        recall=graph.recall(poll),
         agreement=_agreement(points, min_samples, max(2, min_cluster_size or min_samples), poll),
-        components=found.made.components,
-        are_joins_exact=found.made.are_joins_exact,
+        components=made.components,
+        are_joins_exact=made.are_joins_exact,
     )
     note(approximation)
-    return SpaceTree(points, found.made.tree, approximation)
+    return SpaceTree(points, made.tree, approximation)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A tree with the graph that it was made from, (n, k), and how many lists a point was compared with."""
-
-    made: GraphTree
-    graph: NDArray[np.int32]
-    probes: int
-
-
-def _from_graph(points: Matrix, min_samples: int, poll: Poll) -> _Found:
+def _from_graph(points: Matrix, min_samples: int, poll: Poll) -> tuple[ApproximateGraph, GraphTree]:
     n = len(points.ids)
     rank = max(1, min(min_samples, n - 1))
-    k = n_neighbors_for(n, rank)
-    rows = filtered(points.vectors)
-    lists = divided(rows, _LISTS_SEED, poll)
-    probes = probes_for(lists, true_neighbors(points, k, _CHOICE_SEED, poll), _RECALL)
-    graph = listed_neighbors(points, rows, lists, k, probes, poll)
+    graph = approximate_graph(points, n_neighbors_for(n, rank), poll)
     # Half of the lists are enough for edges: the nearest of all that lead out is wanted, not most of many.
-    made = graph_tree(rows, graph, rank, lists, (probes + 1) // 2, poll)
-    return _Found(made, graph, probes)
+    probes = (graph.probes + 1) // 2
+    return graph, graph_tree(graph.rows, graph.neighbors, rank, graph.lists, probes, poll)
 
 
 def _agreement(points: Matrix, min_samples: int, min_cluster_size: int, poll: Poll) -> float:
@@ -128,7 +101,7 @@ def _agreement(points: Matrix, min_samples: int, min_cluster_size: int, poll: Po
     chosen = np.random.default_rng(_AGREEMENT_SEED).choice(n, min(n, _COMPARED), replace=False)
     sample = part(points, np.sort(points.ids[chosen]))
     exact = spanning_tree(sample.vectors, None, min_samples, poll)
-    approximate = _from_graph(sample, min_samples, poll).made.tree
+    approximate = _from_graph(sample, min_samples, poll)[1].tree
     poll()
     one, other = (
         cut(tree, min_cluster_size=min_cluster_size).labels for tree in (exact, approximate)
