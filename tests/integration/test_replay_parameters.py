@@ -218,8 +218,13 @@ WITHOUT_EFFECT: dict[str, dict[str, tuple[Any, str]]] = {
         "space": ("others", FOUND_BY_ID),
     },
     "cluster topics": {"space": ("others", FOUND_BY_ID)},
-    "project umap": {"name": ("map", NAME_OF_SPACE), "space": ("others", FOUND_BY_ID)},
+    "project umap": {
+        "name": ("map", NAME_OF_SPACE),
+        "neighbors": ("graph", "of so few points all neighbours are found"),
+        "space": ("others", FOUND_BY_ID),
+    },
     "project tsne": {
+        "neighbors": ("graph", "of so few points all neighbours are found"),
         "random_state": (1, "of so few points nothing is drawn"),
         "space": ("others", FOUND_BY_ID),
     },
