@@ -24,8 +24,12 @@ from nearsql.datasette_plugins import (
     map_columns,
     maps,
     overview,
+    runs,
+    selections,
     thumbnails,
+    writing,
 )
+from nearsql.datasette_plugins.actions import reads_and_writes
 from nearsql.datasette_plugins.pages import is_nearsql, page_url
 from nearsql.datasette_plugins.permissions import may_query
 from nearsql.datasette_plugins.write_permission import permission_allowed, register_actions
@@ -69,6 +73,8 @@ def register_routes() -> list[tuple[str, Any]]:
     return [
         (r"^/-/nearsql-assets/(?P<version>[^/]+)/(?P<name>[^/]+)$", assets.asset),
         (root + r"$", overview.overview),
+        (root + r"/runs$", runs.runs),
+        (root + r"/runs/(?P<run>\d+)$", runs.run),
         (root + r"/clusters$", clusters.newest_clusters),
         (root + r"/clusters/(?P<run>\d+)$", clusters.clusters_of_run),
         (root + r"/clusters/(?P<run>\d+)/(?P<level>\d+)/(?P<label>\d+|noise)$", clusters.members),
@@ -81,6 +87,17 @@ def register_routes() -> list[tuple[str, Any]]:
         (root + r"/items/(?P<item>\d+)/thumbnail$", thumbnails.thumbnail),
         (root + r"/items/(?P<item>\d+)/card$", items.card),
         (root + r"/items/(?P<item>\d+)/panel$", items.panel),
+        (
+            root + r"/selections$",
+            reads_and_writes(selections.all_selections, writing.save_selection),
+        ),
+        (
+            root + r"/selections/(?P<selection>\d+)$",
+            reads_and_writes(selections.one_selection, writing.change_selection),
+        ),
+        (root + r"/selections/(?P<selection>\d+)/items\.csv$", selections.selection_csv),
+        (root + r"/selections/(?P<selection>\d+)/delete$", writing.delete_selection),
+        (root + r"/tags$", writing.tag),
     ]
 
 
