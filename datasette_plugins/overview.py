@@ -7,7 +7,7 @@ from datasette.utils.asgi import Response
 from nearsql.datasette_plugins import questions
 from nearsql.datasette_plugins.pages import Page, page
 
-RUNS_SHOWN = 50
+RUNS = {"kind": "", "status": "", "limit": 10, "offset": 0}
 
 
 @page
@@ -23,8 +23,8 @@ async def overview(current: Page) -> Response:
         collections=collections,
         clusterings=await current.rows("clusterings"),
         projections=await current.rows("projections"),
-        runs=await current.rows("runs", limit=RUNS_SHOWN),
-        runs_shown=RUNS_SHOWN,
+        runs=await current.rows("runs", **RUNS),
+        runs_asked=RUNS,
         questions=[
             (question.title, current.query_url(question.sql, question.filled(defaults or {})))
             for question in questions.all_questions()

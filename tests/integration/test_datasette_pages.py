@@ -41,7 +41,9 @@ def test_the_overview_shows_every_block(gallery_site: Site, gallery: Gallery) ->
         assert text in page
     assert f'href="{ROOT}/map/{gallery.projection}"' in page
     assert f'href="{ROOT}/clusters/{gallery.clusters}#level-1"' in page
-    newest_first = [int(run) for run in re.findall(r'<th scope="row" class="n">(\d+)</th>', page)]
+    newest_first = [
+        int(run) for run in re.findall(r'<th scope="row" class="n"><a[^>]+>(\d+)</a></th>', page)
+    ]
     assert newest_first == [gallery.failed, gallery.projection, gallery.clusters]
 
 
