@@ -62,6 +62,15 @@ def _format_options(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="Below it, knn refuses the index and says so.",
 )
+@click.option(
+    "--text", is_flag=True, help="The full-text index of all items, instead of a SPACE's."
+)
+@click.option(
+    "--tokenizer",
+    type=click.Choice(("words", "english", "parts")),
+    help="--text: words; english, where runs and running are one; or parts, any three characters in a"
+    " row, for scripts without spaces. By default words.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="By default, as OMP_NUM_THREADS says.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--list", "list_", is_flag=True, help="List the indexes; nothing is built.")
@@ -75,6 +84,8 @@ def command(
     list_: bool,
     check: bool,
     drop: bool,
+    text: bool,
+    tokenizer: str | None,
     format_: str,
     **options: Any,
 ) -> None:
@@ -90,9 +101,19 @@ def command(
       nearsql index photos.db --list
       nearsql index photos.db --check
       nearsql index photos.db clip:ViT-B-32 --drop
+      nearsql index photos.db --text
     """
     if list_ + check + drop > 1:
         raise UserError("--list, --check and --drop exclude each other")
+    if tokenizer is not None and not text:
+        raise UserError("--tokenizer is for --text")
+    if text:
+        if spaces or engine:
+            raise UserError("--text is about all items: leave SPACE and --engine out")
+        from nearsql.pipeline.commands.index_text import text_command
+
+        text_command(file, tokenizer, list_, check, drop, format_)
+        return
     with closing(open_database(file, read_only=list_ or check)) as db:
         if list_:
             _list(db, spaces, engine, format_)
