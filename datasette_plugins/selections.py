@@ -69,7 +69,7 @@ async def selection_csv(current: Page) -> Response:
             sql("selection_export"), {"selection": selection["selection_id"]}
         )
         rows = csv.writer(out)
-        rows.writerow([column[0] for column in cursor.description])
+        rows.writerow([column[0] for column in cursor.description or ()])
         rows.writerows(cursor)
         return out.getvalue()
 
