@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nearsql.pipeline.console import UserError
+from nearsql.pipeline.map_forecast import tell
 from nearsql.pipeline.map_tables import (
     axes_rows,
     axes_table,
@@ -80,11 +81,13 @@ def project_space(
     neighbors: str = "auto",
     within: str | None = None,
     name: str | None = None,
+    quiet: bool = True,
 ) -> ProjectResult:
     """Makes a map of the space, as a run; with more than 2 components, a space of kind projection too.
 
     The parameters are those of the SQL function `project`, within as `--within` has it. name: of the new
-    space, by default `<space>/<method>-<n_components>d`. Raises UserError when the name is taken, or the
+    space, by default `<space>/<method>-<n_components>d`. quiet: say nothing of the time and the
+    memory it will take. Raises UserError when the name is taken, or the
     space changes while it is projected; SqlFunctionError for parameters that cannot be.
     """
     settings = checked_settings(
@@ -115,6 +118,8 @@ def project_space(
         raise UserError(
             "a map of 2 components is not made a space: give --name with more --n-components"
         )
+    if not quiet:
+        tell(db, space, n_items, parameters, settings.neighbors_needed)
     with run(
         db, "project", parameters=parameters, seed=seed, inputs=[source], packages=PACKAGES[method]
     ) as current:
@@ -137,7 +142,7 @@ def project_space(
         if axes is not None and np.isfinite(axes.variance_shares).all():
             current.counts["variance_share"] = round(float(axes.variance_shares.sum()), 4)
         if found.recall is not None:
-            current.counts["neighbor_recall"] = round(found.recall, 4)
+            current.counts["graph_recall"] = round(found.recall, 4)
         current.result_sha256 = hash_rows(rows)
     return ProjectResult(
         current.id, space, made, parameters, dict(current.counts), max(graphs, default=None)

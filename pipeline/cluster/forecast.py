@@ -17,8 +17,8 @@ from nearsql.udfs.own_points import has_room_for_both
 from nearsql.udfs.search.stored_graph import graph_run
 from nearsql.udfs.spaces import Space, find_space
 
-# Shorter work needs no forecast.
-_SECONDS_WORTH_SAYING = 5.0
+# Shorter work needs no forecast, here and for maps.
+SECONDS_WORTH_SAYING = 5.0
 
 # Exactly, all against all is multiplied half a time for the neighbours, and about two and a half times
 # for the searches beyond them and the ties; of few points, whose products are kept, half a time in all.
@@ -55,15 +55,15 @@ def tell(
     """
     found = find_space(db.apsw, space)
     expected = work(sampled, parameters, _has_neighbors(db, found, total, sampled, parameters))
-    seconds = expected.products * _seconds_a_product(found.dimensions) + expected.seconds
+    seconds = expected.products * seconds_a_product(found.dimensions) + expected.seconds
     line = f"{space}: " + (
         f"{sampled:,} items" if sampled == total else f"{sampled:,} of {total:,} items"
     )
-    if seconds >= _SECONDS_WORTH_SAYING:
+    if seconds >= SECONDS_WORTH_SAYING:
         vector = _BYTES_A_NUMBER * found.dimensions
         is_normalized_in_place = (
             sampled == total
-            and _is_from_graph(parameters)
+            and _isproducts_of_graph(parameters)
             and not has_room_for_both(db.apsw, found)
         )
         copies = (sampled < total) + (found.metric == "cosine" and not is_normalized_in_place)
@@ -84,12 +84,12 @@ def work(n: int, parameters: dict[str, Any], has_neighbors: bool) -> Work:
         return Work(products * n**2, _SECONDS_A_ROW * n)
     compared = min(n, _COMPARED)
     return Work(
-        _from_graph(n) + _from_graph(compared) + _NEIGHBORS * compared**2,
+        products_of_graph(n) + products_of_graph(compared) + _NEIGHBORS * compared**2,
         _SECONDS_A_ROW * (n + 2 * compared),
     )
 
 
-def _is_from_graph(parameters: dict[str, Any]) -> bool:
+def _isproducts_of_graph(parameters: dict[str, Any]) -> bool:
     """Whether a run of these parameters makes its clusters from a neighbour graph."""
     return parameters["method"] == "hdbscan" and parameters["neighbors"] == "graph"
 
@@ -98,14 +98,15 @@ def _kept(n: int, parameters: dict[str, Any]) -> int:
     """Of how many points all products are kept."""
     if parameters["method"] != "hdbscan":
         return 0
-    if _is_from_graph(parameters):
+    if _isproducts_of_graph(parameters):
         return min(n, _COMPARED)
     from nearsql.udfs.clustering.products import KEPT_POINTS  # imports numba
 
     return n if n <= KEPT_POINTS else 0
 
 
-def _from_graph(n: int) -> float:
+def products_of_graph(n: int) -> float:
+    """How many products an approximate neighbour graph of n items takes."""
     lists = 2 * n**0.5
     return 10 * min(n, 40 * lists) * lists + n * lists + n * _LISTS_COMPARED * n / lists
 
@@ -125,7 +126,7 @@ def _has_neighbors(
     return graph_run(db.apsw, space, k) is not None
 
 
-def _seconds_a_product(dimensions: int) -> float:
+def seconds_a_product(dimensions: int) -> float:
     """Of two vectors, in a product of matrices."""
     columns = np.random.default_rng(0).random((_TIMED[1], dimensions), np.float32)
     rows = columns[: _TIMED[0]]

@@ -98,7 +98,7 @@ def command(
     from nearsql.pipeline.project import project_space
 
     with closing(open_database(file)) as db:
-        result = project_space(db, space, **options)
+        result = project_space(db, space, quiet=False, **options)
     facts: dict[str, Any] = {"items": result.counts["items"]}
     facts |= {
         name: value
@@ -107,8 +107,8 @@ def command(
     }
     if "variance_share" in result.counts:
         facts["variance"] = f"{100 * result.counts['variance_share']:.1f}% of it is on the map"
-    if "neighbor_recall" in result.counts:
-        facts["neighbours"] = f"{100 * result.counts['neighbor_recall']:.1f}% of the true ones"
+    if "graph_recall" in result.counts:
+        facts["neighbours"] = f"{100 * result.counts['graph_recall']:.1f}% of the true ones"
     if result.graph_run is not None:
         facts["neighbours"] = f"stored by run {result.graph_run}"
     if result.made_space is not None:

@@ -239,7 +239,7 @@ def test_long_work_is_forecast(
     add_space("s", blobs())
     cluster_spaces(db, ["s"], quiet=False)
     assert capsys.readouterr().err == "s: 60 items\n"  # its time is not worth a word
-    monkeypatch.setattr(forecast, "_SECONDS_WORTH_SAYING", 0.0)
+    monkeypatch.setattr(forecast, "SECONDS_WORTH_SAYING", 0.0)
     cluster_spaces(db, ["s"], quiet=False)
     assert "s: 60 items, about 0 seconds and 67.4 MB of memory" in capsys.readouterr().err
     cluster_spaces(db, ["s"], downsample=3, quiet=False)

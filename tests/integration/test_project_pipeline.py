@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from nearsql.pipeline import map_forecast
 from nearsql.pipeline import project as module
 from nearsql.pipeline.cli import cli
 from nearsql.pipeline.console import UserError
@@ -67,13 +68,13 @@ def test_most_neighbours_are_enough_where_asked(
         db, "many", method=method, n_neighbors=8, perplexity=5, neighbors="graph"
     )
     assert result.parameters["neighbors"] == "graph"
-    assert 0.9 < result.counts["neighbor_recall"] <= 1.0
+    assert 0.9 < result.counts["graph_recall"] <= 1.0
     again = replay(db, result.run_id)
     assert again.is_same, again
     # 'auto' is exact for so few, and so it is recorded; with too many it looks for a stored graph first.
     few = project_space(db, "many", method=method, n_neighbors=8, perplexity=5)
     assert few.parameters["neighbors"] == "exact"
-    assert "neighbor_recall" not in few.counts
+    assert "graph_recall" not in few.counts
 
 
 def test_auto_takes_stored_neighbours_before_most_of_them(
@@ -90,6 +91,25 @@ def test_auto_takes_stored_neighbours_before_most_of_them(
     assert part.parameters["neighbors"] == "graph"
     assert project_space(db, "s", n_neighbors=5, neighbors="graph").graph_run is None
     assert "neighbors" not in project_space(db, "s", method="pca").parameters
+
+
+def test_long_maps_are_forecast(
+    db: dbapi.Connection,
+    rows: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project_space(db, "s", method="pca", quiet=False)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(map_forecast, "SECONDS_WORTH_SAYING", 0.0)
+    project_space(db, "s", method="pca", quiet=False)
+    assert capsys.readouterr().err == "s: 40 items, about 0 seconds and 1.0 kB of memory\n"
+    seconds = map_forecast.layout_seconds
+    umap, tsne = ({"method": m, "n_neighbors": 15, "random_state": 1} for m in ("umap", "tsne"))
+    assert seconds(20_000, umap) < seconds(10_000, umap)  # umap-learn takes fewer epochs for many
+    assert seconds(70_000, umap) < seconds(70_000, tsne)
+    monkeypatch.setattr(map_forecast, "worker_count", lambda: 8)
+    assert seconds(70_000, {**umap, "random_state": None}) < seconds(70_000, umap) / 4
 
 
 def test_few_items_record_the_effective_parameters(db: dbapi.Connection, add_space: Fill) -> None:
