@@ -20,6 +20,7 @@ from nearsql.datasette_plugins import (
     assets,
     cells,
     clusters,
+    entering,
     items,
     map_columns,
     maps,
@@ -71,6 +72,7 @@ def register_routes() -> list[tuple[str, Any]]:
     """Every page is below /-/nearsql/<database>; scripts and styles have their own place."""
     root = r"^/-/nearsql/(?P<database>[^/]+)"
     return [
+        (r"^/-/nearsql-enter$", entering.enter),
         (r"^/-/nearsql-assets/(?P<version>[^/]+)/(?P<name>[^/]+)$", assets.asset),
         (root + r"$", overview.overview),
         (root + r"/runs$", runs.runs),
