@@ -1,26 +1,41 @@
--- The items of a map that lie within a polygon: from each, a ray to the right crosses its edges an odd number of times
-with
+-- The items of a map that lie within a polygon, [[x, y], ...] in the units of the map: from each, a ray
+-- to the right crosses its edges an odd number of times. Each edge is filed under the strips of the map,
+-- 256 from low to high, that it passes, so that an item is compared with the few edges of its strip.
+with recursive
 corners as materialized (
-    select key as n, json_extract(value, '$[0]') as x, json_extract(value, '$[1]') as y
+    select key as k, cast(json_extract(value, '$[0]') as real) as x,
+           cast(json_extract(value, '$[1]') as real) as y
     from json_each(:polygon)
 ),
-edges as materialized (
-    select a.x as from_x, a.y as from_y, b.x as to_x, b.y as to_y
-    from corners a
-    join corners b on b.n = (a.n + 1) % (select count(*) from corners)
-    where a.y <> b.y
-),
 box as materialized (
-    select min(x) as x_min, max(x) as x_max, min(y) as y_min, max(y) as y_max from corners
+    select min(x) as left, max(x) as right, min(y) as low, max(y) as high,
+           256 / (max(y) - min(y)) as strips, count(*) as n
+    from corners
+),
+numbers as (
+    select 0 as strip union all select strip + 1 from numbers where strip < 256
+),
+edges as materialized (
+    select cast(numbers.strip as integer) as strip, min(a.y, b.y) as low, max(a.y, b.y) as high,
+           (b.x - a.x) / (b.y - a.y) as slope, a.x - a.y * (b.x - a.x) / (b.y - a.y) as start
+    from box
+    join corners a
+    join corners b on b.k = (a.k + 1) % box.n
+    join numbers
+        on numbers.strip between cast((min(a.y, b.y) - box.low) * box.strips as integer)
+                             and cast((max(a.y, b.y) - box.low) * box.strips as integer)
+    where a.y <> b.y
 )
 select p.item_id
-from projection_points p
-join box on p.x between box.x_min and box.x_max and p.y between box.y_min and box.y_max
+from box
+cross join projection_points p
+cross join edges e
+    on e.strip = cast((p.y - box.low) * box.strips as integer)
+    and p.y >= e.low and p.y < e.high
+    and p.x < e.start + e.slope * p.y
 where p.run_id = :run
-  and (
-      select count(*)
-      from edges e
-      where (e.from_y > p.y) <> (e.to_y > p.y)
-        and p.x < e.from_x + (e.to_x - e.from_x) * (p.y - e.from_y) / (e.to_y - e.from_y)
-  ) % 2 = 1
+  and p.x between box.left and box.right
+  and p.y between box.low and box.high
+group by p.item_id
+having count(*) % 2 = 1
 order by p.item_id
