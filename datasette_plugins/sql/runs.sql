@@ -8,7 +8,8 @@ select
     (select group_concat(
         p.key || ' ' || iif(length(p.value) > 60, substr(p.value, 1, 60) || '...', p.value), ', '
      ) from json_each(r.parameters_json) p
-     where p.value not in ('{}', '[]') and p.key not like '%sha256' and p.key not like 'generation%') as parameters,
+     where p.value not in ('{}', '[]') and p.key not like '%sha256' and p.key not like 'generation%'
+       and p.key <> 'space') as parameters,
     r.seed,
     r.device,
     json_extract(r.versions_json, '$.nearsql') as version,
