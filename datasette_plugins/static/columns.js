@@ -12,9 +12,9 @@ const TYPES = {
  * The points of a map.
  *
  * url: the columns route of a run, with `x=LOW,HIGH&y=LOW,HIGH` for a window and `limit` if wanted.
- * Gives {n, total, x, y, ids, bounds, points, query}: Float32Arrays of n places in data units, their
- * item ids, the bounds {x: [low, high], y: [low, high]} of the whole map. n < total is a sample.
- * `points` names the points, and `query` what was asked for: fetchColours needs both.
+ * Gives {n, total, x, y, ids, bounds, points, query}: Float32Arrays of n places in data units,
+ * their item ids, the bounds {x: [low, high], y: [low, high]} of the whole map. n < total is a
+ * sample. `points` names the points, and `query` what was asked for: fetchColours needs both.
  * Throws an Error with the server's sentence.
  */
 export async function fetchMap(url) {
@@ -32,12 +32,12 @@ export async function fetchMap(url) {
  * The colours of the points of a map, in their order.
  *
  * url: the colours route of the run; key: plain, cluster:RUN:LEVEL, label:NAME, outlier:RUN:LEVEL,
- * metric:RUN:COLUMN, loss:RUN:COMPONENT or sql:TEXT; map: what fetchMap gave. It may be left out where
- * the map is not a sample; with it, points that have changed meanwhile are an Error.
- * Gives {kind: "codes", codes: Int32Array, legend: [{code, name, items}], noise, without}, the code -1
- * for noise and -2 for points in no group; or {kind: "values", values: Float32Array with NaN for none,
- * range: [low, high] or null, without}; or {kind: "plain", codes, legend: []}. The numbers of items
- * are those of the whole map, also where the points are a sample of it.
+ * metric:RUN:COLUMN, loss:RUN:COMPONENT or sql:TEXT; map: what fetchMap gave. It may be left out
+ * where the map is not a sample; with it, points that have changed meanwhile are an Error.
+ * Gives {kind: "codes", codes: Int32Array, legend: [{code, name, items}], noise, without}, the code
+ * -1 for noise and -2 for points in no group; or {kind: "values", values: Float32Array with NaN for
+ * none, range: [low, high] or null, without}; or {kind: "plain", codes, legend: []}. The numbers of
+ * items are those of the whole map, also where the points are a sample of it.
  */
 export async function fetchColours(url, key, map = null) {
   const asked = new URL(url, location.href);
@@ -60,7 +60,8 @@ async function fetchPacked(url) {
   if (!response.ok) throw new Error(problemOf(await response.text()) || "The points did not come.");
   const buffer = await response.arrayBuffer();
   const length = new DataView(buffer).getUint32(0, true);
-  const { columns, ...header } = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  const text = new TextDecoder().decode(new Uint8Array(buffer, 4, length));
+  const { columns, ...header } = JSON.parse(text);
   const column = (name) => {
     const described = columns[name];
     const stored = new TYPES[described.type](buffer, 4 + length + described.at, header.n);

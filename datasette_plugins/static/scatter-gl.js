@@ -35,8 +35,24 @@ void main() {
   pixel = vec4(shade.rgb, 1.0);
 }`;
 
+const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
+
+let isFast;
+
+/** Whether this browser has WebGL2 on a graphics card, not emulated by the processor. */
+export function hasFastWebGL() {
+  if (isFast !== undefined) return isFast;
+  const canvas = document.createElement("canvas");
+  const gl = canvas.getContext("webgl2", { failIfMajorPerformanceCaveat: true });
+  const names = gl?.getExtension("WEBGL_debug_renderer_info");
+  const renderer = gl ? String(gl.getParameter(names?.UNMASKED_RENDERER_WEBGL ?? gl.RENDERER)) : "";
+  isFast = gl !== null && !SOFTWARE.test(renderer);
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return isFast;
+}
+
 export class PointPainter {
-  /** canvas: where to draw. `gl` stays null where the browser has no WebGL2. */
+  /** canvas: where to draw. An Error where the browser has no WebGL2. */
   constructor(canvas) {
     this.canvas = canvas;
     this.gl = canvas.getContext("webgl2", {
@@ -45,8 +61,14 @@ export class PointPainter {
       stencil: false,
       powerPreference: "high-performance",
     });
+    if (!this.gl) throw new Error("This browser has no WebGL2.");
     this.layers = [];
-    if (this.gl) this.prepare();
+    this.prepare();
+  }
+
+  /** Whether the browser took the context away, for now. */
+  get isLost() {
+    return this.gl.isContextLost();
   }
 
   /** Makes programs and buffers, at the start and after the browser took the context away. */
@@ -86,8 +108,9 @@ export class PointPainter {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
       throw new Error(`The map's shaders did not link: ${gl.getProgramInfoLog(program)}`);
     }
-    const names = ["centre", "scale", "size"];
-    return { program, at: Object.fromEntries(names.map((name) => [name, gl.getUniformLocation(program, name)])) };
+    const at = {};
+    for (const name of ["centre", "scale", "size"]) at[name] = gl.getUniformLocation(program, name);
+    return { program, at };
   }
 
   /**
@@ -105,8 +128,9 @@ export class PointPainter {
   }
 
   /**
-   * Draws a frame. centre: [x, y] in data units; scale: device pixels a unit; size: of a point, in
-   * device pixels; isSoft: round with soft edges; share: which part of each layer, from its beginning.
+   * Draws a frame. centre: [x, y] in data units; scale: device pixels a unit; size: of a
+   * point, in device pixels; isSoft: round with soft edges; share: how much of each layer is drawn,
+   * from its beginning.
    */
   draw({ centre, scale, size, isSoft, share }) {
     const { gl, canvas } = this;
@@ -145,7 +169,6 @@ export class PointPainter {
 
   /** Frees what the graphics card holds. */
   destroy() {
-    this.gl?.getExtension("WEBGL_lose_context")?.loseContext();
-    this.gl = null;
+    this.gl.getExtension("WEBGL_lose_context")?.loseContext();
   }
 }

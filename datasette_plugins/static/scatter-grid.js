@@ -1,4 +1,4 @@
-// Which points lie where: a grid over the plane, so that no move of the pointer looks at every point.
+// Which points lie where: a grid over the plane, so that no move looks at every point.
 
 const POINTS_PER_CELL = 4;
 const MOST_CELLS_ACROSS = 1024;
@@ -66,7 +66,7 @@ export class PointGrid {
         if (distance < shortest && isTaken(i, dx, dy)) [best, shortest] = [i, distance];
       }
     };
-    // Ring by ring of cells around the place, until what is found is nearer than the next ring can be.
+    // Ring by ring of cells, until what is found is nearer than the next ring can be.
     const side = Math.min(this.width, this.height);
     for (let ring = 0; ring < this.across && shortest > ((ring - 1) * side) ** 2; ring++) {
       const [low, high] = [Math.max(0, column - ring), Math.min(this.across - 1, column + ring)];
@@ -109,7 +109,9 @@ export class PointGrid {
           this.bottom + (row + 0.5) * this.height,
         );
         if (!isInside) continue;
-        for (let at = from; at < to; at++) if (isTaken(this.points[at])) found.push(this.points[at]);
+        for (let at = from; at < to; at++) {
+          if (isTaken(this.points[at])) found.push(this.points[at]);
+        }
       }
     }
     return Uint32Array.from(found).sort();
@@ -127,7 +129,8 @@ export class PointGrid {
         const top = row === this.across - 1 ? Infinity : this.bottom + (row + 1) * this.height;
         const place = (y) => (y1 === y2 ? x1 : x1 + ((x2 - x1) * (y - y1)) / (y2 - y1));
         const [low, high] = y1 < y2 ? [y1, y2] : [y2, y1];
-        const ends = y1 === y2 ? [x1, x2] : [clamp(bottom, low, high), clamp(top, low, high)].map(place);
+        const ends =
+          y1 === y2 ? [x1, x2] : [place(clamp(bottom, low, high)), place(clamp(top, low, high))];
         // One cell more at either side: rounding must not lose one.
         const from = Math.max(0, this.column(Math.min(...ends)) - 1);
         const to = Math.min(this.across - 1, this.column(Math.max(...ends)) + 1);

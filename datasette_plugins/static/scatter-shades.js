@@ -12,15 +12,17 @@ const DIMMED = 0.16; // what is left of the colour of a dimmed point
 const STEPS = 256; // of a scale of colours
 
 /**
- * Points in the order of drawing: dimmed ones, then those in no group, then the others; within each
- * layer scattered, so that the first of them are an even part, and none covers others by its number.
+ * Points in the order of drawing: dimmed ones, then those in no group, then the others; within
+ * each layer scattered, so that the first of them are an even part, and none covers others by its
+ * number.
  *
  * host: where the colours of the style sheets are read; x, y: Float32Arrays; mask, colouring: as
  * Scatter takes them; isSoft: whether colours may let others through.
- * Gives {places: Float32Array of x, y, ...; shades: Uint32Array of bytes r, g, b, a; layers: how many
- * points are in each, the lowest first}.
+ * paper: [r, g, b] behind the points.
+ * Gives {places: Float32Array of x, y, ...; shades: Uint32Array of bytes r, g, b, a; layers: how
+ * many points are in each, the lowest first}.
  */
-export function arrange({ host, x, y, mask, colouring, isSoft }) {
+export function arrange({ host, x, y, mask, colouring, isSoft, paper }) {
   const n = x.length;
   const { colourOf, isBelow } = shading(colouring, host, isSoft);
   const layerOf = (i) => (mask !== null && mask[i] === DIM ? 0 : isBelow(i) ? 1 : 2);
@@ -31,7 +33,7 @@ export function arrange({ host, x, y, mask, colouring, isSoft }) {
   const places = new Float32Array(2 * drawn);
   const shades = new Uint32Array(drawn);
   const step = scattering(n);
-  const dim = dimming(host);
+  const dim = dimming(paper);
   for (let k = 0, i = 0; k < n; k++, i = (i + step) % n) {
     if (mask !== null && mask[i] === HIDDEN) continue;
     const layer = layerOf(i);
@@ -54,8 +56,9 @@ function shading(colouring, host, isSoft) {
     const noise = one(colouring.noise, "--noise");
     const packed = Uint32Array.from(parseColours(palette), pack);
     const count = packed.length;
+    const outside = (code) => (code === -1 ? noise : without);
     return {
-      colourOf: (i) => (codes[i] >= 0 ? packed[codes[i] % count] : codes[i] === -1 ? noise : without),
+      colourOf: (i) => (codes[i] >= 0 ? packed[codes[i] % count] : outside(codes[i])),
       isBelow: (i) => codes[i] < 0,
     };
   }
@@ -74,18 +77,27 @@ function shading(colouring, host, isSoft) {
 }
 
 // A packed colour as it is when dimmed: mostly the paper.
-function dimming(host) {
-  const paper = parseColours([styled(host, "--paper", "#fff")])[0];
+function dimming(paper) {
   const known = new Map();
   return (packed) => {
     let found = known.get(packed);
     if (found === undefined) {
-      const mixed = paper.map((p, at) => Math.round(p + (((packed >>> (8 * at)) & 255) - p) * DIMMED));
+      const mix = (p, at) => Math.round(p + (((packed >>> (8 * at)) & 255) - p) * DIMMED);
+      const mixed = paper.map(mix);
       found = ((packed & 0xff000000) | (mixed[2] << 16) | (mixed[1] << 8) | mixed[0]) >>> 0;
       known.set(packed, found);
     }
     return found;
   };
+}
+
+/** The colour that lies behind an element, [r, g, b]: of the nearest that has a background. */
+export function paperBehind(host) {
+  for (let element = host; element; element = element.parentElement) {
+    const colour = getComputedStyle(element).backgroundColor;
+    if (!/^$|^transparent$|, 0\)$/.test(colour)) return parseColours([colour])[0];
+  }
+  return [255, 255, 255];
 }
 
 function styled(host, name, otherwise) {

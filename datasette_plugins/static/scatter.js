@@ -1,34 +1,35 @@
-// A map of points: draws them by WebGL2, pans, zooms, says which one is where. No dependency.
+// A map of points: draws them, pans, zooms, says which one is where. No dependency.
 //
-// Places are in data units, y upwards, the same scale on both axes; px and py are CSS pixels from the
-// host's upper left corner. A point is named by its index in the arrays that were given.
+// A graphics card draws them by WebGL2; where there is none, they are drawn pixel by pixel.
+// Places are in data units, y upwards, the same scale on both axes; px and py are CSS pixels from
+// the host's upper left corner. A point is named by its index in the arrays that were given.
 
-import { PointPainter } from "./scatter-gl.js";
+import { PointPainter, hasFastWebGL } from "./scatter-gl.js";
 import { PointGrid, clamp } from "./scatter-grid.js";
 import { Pointer } from "./scatter-pointer.js";
-import { DIM, SHOWN, arrange } from "./scatter-shades.js";
+import { RasterPainter } from "./scatter-raster.js";
+import { DIM, SHOWN, arrange, paperBehind } from "./scatter-shades.js";
+import { View } from "./scatter-view.js";
 
 const PICK_RADIUS = 12; // pixels
-const MARGIN = 0.04; // of the frame, around all points
-const MOST_ZOOM = 50000; // against the view of everything: float32 places have no more to show
-const LEAST_ZOOM = 0.25;
 const MOST_SOFT = 200000; // more points are drawn without blending, which costs frames
 const FRAME_MS = 28; // what drawing may take while the view moves: above, it draws a part
 const FEWEST_MOVING = 30000; // points of that part
 const STILL_MS = 140; // without a move, all are drawn again
-const SIZES = [[500, 8], [2000, 7], [10000, 6], [50000, 5], [200000, 4]]; // up to n points: pixels
-const SMALLEST = 3;
+// Up to so many points: pixels.
+const SIZES = [[500, 8], [2000, 7], [10000, 6], [50000, 5], [200000, 4], [500000, 3]];
+const SMALLEST = 2;
 const LARGEST_ZOOMED = 9;
 const MOST_DEVICE_PIXELS = 2;
 
 export class Scatter {
   /**
    * host: the element to fill, which has a size. handlers, all optional:
-   * onHover(i or -1), onClick(i, event), onLasso(Uint32Array of indices, [[x, y], ...] in data units),
-   * onView({x: [low, high], y: [low, high]}).
-   * Where the browser has no WebGL2, `isSupported` is false, and the host says so.
+   * onHover(i or -1), onClick(i, event), onView({x: [low, high], y: [low, high]}),
+   * onLasso(Uint32Array of indices, [[x, y], ...] in data units).
+   * painter: "webgl" or "raster", to have that one and no other.
    */
-  constructor(host, handlers = {}) {
+  constructor(host, handlers = {}, painter = "best") {
     this.host = host;
     this.handlers = handlers;
     this.mode = "pan"; // or "lasso"
@@ -36,27 +37,20 @@ export class Scatter {
     this.mask = null;
     this.colouring = null;
     this.rings = [];
-    this.extent = this.bounds = { x: [0, 1], y: [0, 1] };
-    this.centre = [0.5, 0.5];
-    this.scale = 1; // CSS pixels a data unit
+    this.seen = new View();
     this.fitted = true; // the view is still that of everything: it follows the size
+    this.extent = this.seen.bounds; // of the points; the view may fit to more
     this.grid = null;
-    this.fullMs = 0; // what drawing all points took
-    this.movedAt = -Infinity;
+    this.drawMs = 0; // what the last frame took
+    this.share = 1; // of the points, while the view moves
+    this.isMoving = false;
     this.frame = 0;
     this.waiting = [];
     this.needsLoad = false;
     if (getComputedStyle(host).position === "static") host.style.position = "relative";
     this.canvas = this.#layer();
     this.over = this.#layer();
-    this.painter = new PointPainter(this.canvas);
-    this.isSupported = this.painter.gl !== null;
-    if (!this.isSupported) this.#saySo();
-    this.canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
-    this.canvas.addEventListener("webglcontextrestored", () => {
-      this.painter.prepare();
-      this.#reload();
-    });
+    this.painter = this.#painter(painter);
     this.pointer = new Pointer(this.over, this);
     this.sizes = new ResizeObserver(() => this.#resize());
     this.sizes.observe(host);
@@ -65,18 +59,28 @@ export class Scatter {
 
   #layer() {
     const canvas = document.createElement("canvas");
-    Object.assign(canvas.style, { position: "absolute", inset: "0", width: "100%", height: "100%" });
+    Object.assign(canvas.style, {
+      position: "absolute",
+      inset: "0",
+      width: "100%",
+      height: "100%",
+    });
     canvas.setAttribute("aria-hidden", "true");
     this.host.append(canvas);
     return canvas;
   }
 
-  #saySo() {
-    const sentence = document.createElement("p");
-    sentence.className = "problem";
-    sentence.textContent =
-      "This browser cannot draw the map: it needs WebGL2, which is switched off or missing here.";
-    this.host.append(sentence);
+  #painter(wanted) {
+    if (wanted === "raster" || (wanted === "best" && !hasFastWebGL())) {
+      return new RasterPainter(this.canvas);
+    }
+    const painter = new PointPainter(this.canvas);
+    this.canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
+    this.canvas.addEventListener("webglcontextrestored", () => {
+      painter.prepare();
+      this.#reload();
+    });
+    return painter;
   }
 
   // --- what is drawn --------------------------------------------------------------------------
@@ -90,17 +94,17 @@ export class Scatter {
     this.colouring = null;
     this.rings = [];
     this.grid = null;
-    this.fullMs = 0;
-    if (x.length) this.extent = this.bounds = { x: ends(x), y: ends(y) };
+    this.share = 1;
+    if (x.length) this.extent = this.seen.bounds = { x: ends(x), y: ends(y) };
     this.#reload();
     if (isFirst || this.fitted) this.fit();
   }
 
   /**
-   * What the points are coloured by. Either {codes, palette, noise, without}: a code for each point,
-   * which takes palette[code % palette.length]; -1 is noise and -2 without, each a colour. Or
-   * {values, scale, range: [low, high], without}: a number for each point on a scale of colours; NaN is
-   * without. Noise and what is without lie below the others.
+   * What the points are coloured by. Either {codes, palette, noise, without}: a code for each
+   * point, which takes palette[code % palette.length]; -1 is noise and -2 without, each a colour.
+   * Or {values, scale, range: [low, high], without}: a number for each point on a scale of colours;
+   * NaN is without. Noise and what is without lie below the others.
    */
   setColours(colouring) {
     this.colouring = colouring;
@@ -133,6 +137,7 @@ export class Scatter {
 
   #load() {
     this.needsLoad = false;
+    this.paper = paperBehind(this.host);
     const { places, shades, layers } = arrange(this);
     this.drawn = shades.length;
     this.painter.load(places, shades, layers);
@@ -142,53 +147,44 @@ export class Scatter {
     return this.x.length <= MOST_SOFT;
   }
 
-  /** The size of a point, in CSS pixels: by how many there are, and larger where the view is closer. */
+  /** The size of a point, in CSS pixels: by how many there are, and larger in a closer view. */
   get pointSize() {
     const size = SIZES.find(([most]) => this.x.length <= most)?.[1] ?? SMALLEST;
-    const closer = Math.max(0, Math.log2(this.scale / this.#fittedScale()));
+    const closer = Math.max(0, Math.log2(this.seen.scale / this.seen.wholeScale));
     return Math.max(size, Math.min(LARGEST_ZOOMED, size * (1 + 0.15 * closer)));
   }
 
   #ask() {
-    if (!this.frame && this.isSupported && !this.isGone) {
+    if (!this.frame && !this.isGone) {
       this.frame = requestAnimationFrame(() => this.#draw());
     }
   }
 
   #draw() {
     this.frame = 0;
-    if (this.painter.gl.isContextLost() || !this.width || !this.height) return;
+    if (this.painter.isLost || !this.seen.width || !this.seen.height) return;
     if (this.needsLoad) this.#load();
-    const isMoving = performance.now() - this.movedAt < STILL_MS;
-    const share = isMoving ? this.#movingShare() : 1;
+    const fewest = Math.min(1, FEWEST_MOVING / (this.drawn || 1));
+    const share = this.isMoving ? Math.max(this.share, fewest) : 1;
+    const started = performance.now();
     this.painter.draw({
-      centre: this.centre,
-      scale: this.scale * this.ratio,
+      centre: this.seen.centre,
+      scale: this.seen.scale * this.ratio,
       size: this.pointSize * this.ratio,
       isSoft: this.isSoft,
       share,
+      paper: this.paper,
     });
-    if (share < 1) this.#drawAllSoon();
-    else this.#measure();
+    this.#settle(share, started, share === 1 ? this.waiting.splice(0) : []);
   }
 
-  #movingShare() {
-    if (this.fullMs <= FRAME_MS || !this.drawn) return 1;
-    return clamp(FRAME_MS / this.fullMs, Math.min(1, FEWEST_MOVING / this.drawn), 1);
-  }
-
-  #drawAllSoon() {
-    clearTimeout(this.still);
-    this.still = setTimeout(() => this.#ask(), STILL_MS + 10);
-  }
-
-  async #measure() {
-    const resolvers = this.waiting.splice(0);
-    const started = performance.now();
+  async #settle(share, started, resolvers) {
     if (!(await this.painter.finished()) || this.isGone) return;
-    this.fullMs = performance.now() - started;
+    this.drawMs = performance.now() - started;
+    // While the view moves, as many points are drawn as a frame has time for.
+    this.share = clamp((share * FRAME_MS) / this.drawMs, 0, 1);
     for (const resolve of resolvers) resolve();
-    this.#indexSoon();
+    if (share === 1) this.#indexSoon();
   }
 
   // The grid is made once the points are on the screen, not before.
@@ -221,7 +217,7 @@ export class Scatter {
     this.isOverClear = isEmpty;
     const context = this.over.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    context.clearRect(0, 0, this.width, this.height);
+    context.clearRect(0, 0, this.seen.width, this.seen.height);
     const ink = getComputedStyle(this.host).getPropertyValue("--ink").trim() || "#222";
     for (const { index, size, width, colour } of this.rings) {
       const [px, py] = this.screen(index);
@@ -249,97 +245,79 @@ export class Scatter {
   // --- the view -------------------------------------------------------------------------------
 
   #resize() {
-    this.width = this.host.clientWidth;
-    this.height = this.host.clientHeight;
+    const { clientWidth: width, clientHeight: height } = this.host;
+    Object.assign(this.seen, { width, height });
     this.ratio = Math.min(window.devicePixelRatio || 1, MOST_DEVICE_PIXELS);
     for (const canvas of [this.canvas, this.over]) {
-      canvas.width = Math.max(1, Math.round(this.width * this.ratio));
-      canvas.height = Math.max(1, Math.round(this.height * this.ratio));
+      canvas.width = Math.max(1, Math.round(width * this.ratio));
+      canvas.height = Math.max(1, Math.round(height * this.ratio));
     }
     if (this.fitted) this.fit();
     else this.#moved(false);
   }
 
-  #fittedScale() {
-    const { x, y } = this.bounds;
-    const inner = 1 - 2 * MARGIN;
-    const across = x[1] - x[0] ? (this.width * inner) / (x[1] - x[0]) : Infinity;
-    const up = y[1] - y[0] ? (this.height * inner) / (y[1] - y[0]) : Infinity;
-    const scale = Math.min(across, up);
-    return Number.isFinite(scale) && scale > 0 ? scale : 1;
-  }
-
   /** Shows everything. */
   fit() {
-    const { x, y } = this.bounds;
-    this.centre = [(x[0] + x[1]) / 2, (y[0] + y[1]) / 2];
-    this.scale = this.#fittedScale();
+    this.seen.fit();
     this.#moved(false);
     this.fitted = true;
   }
 
   /** What `fit` shows, where that is more than the points: {x: [low, high], y: [low, high]}. */
   setBounds(bounds) {
-    this.bounds = bounds;
+    this.seen.bounds = bounds;
     if (this.fitted) this.fit();
   }
 
-  /** Closer by a factor above 1, farther by one below; (px, py), by default the middle, stays in place. */
-  zoomBy(factor, px = this.width / 2, py = this.height / 2) {
-    const [x, y] = this.toData(px, py);
-    const whole = this.#fittedScale();
-    this.scale = clamp(this.scale * factor, whole * LEAST_ZOOM, whole * MOST_ZOOM);
-    this.centre = [
-      x - (px - this.width / 2) / this.scale,
-      y + (py - this.height / 2) / this.scale,
-    ];
+  /** Closer by a factor above 1, farther by one below; (px, py), or the middle, stays in place. */
+  zoomBy(factor, px = this.seen.width / 2, py = this.seen.height / 2) {
+    this.seen.zoomBy(factor, px, py);
     this.#moved(true);
   }
 
   /** Moves the points by pixels: dx to the right, dy down. */
   panBy(dx, dy) {
-    this.centre = [this.centre[0] - dx / this.scale, this.centre[1] + dy / this.scale];
+    this.seen.panBy(dx, dy);
     this.#moved(true);
   }
 
   /** The part of the plane that is seen: {x: [low, high], y: [low, high]}. */
   view() {
-    const [x, y] = this.centre;
-    const [across, up] = [this.width / 2 / this.scale, this.height / 2 / this.scale];
-    return { x: [x - across, x + across], y: [y - up, y + up] };
+    return this.seen.ranges;
   }
 
   /** Shows this part of the plane, and more where the frame has another shape. */
-  setView({ x, y }) {
-    this.centre = [(x[0] + x[1]) / 2, (y[0] + y[1]) / 2];
-    const whole = this.#fittedScale();
-    const scale = Math.min(this.width / (x[1] - x[0]), this.height / (y[1] - y[0]));
-    this.scale = clamp(Number.isFinite(scale) ? scale : whole, whole * LEAST_ZOOM, whole * MOST_ZOOM);
+  setView(ranges) {
+    this.seen.ranges = ranges;
     this.#moved(true);
   }
 
   #moved(isByHand) {
     this.fitted = false;
-    if (isByHand) this.movedAt = performance.now();
+    if (isByHand) this.#keepMoving();
     this.#ask();
     this.drawOver();
-    if (this.width && this.height) this.handlers.onView?.(this.view());
+    if (this.seen.width && this.seen.height) this.handlers.onView?.(this.view());
+  }
+
+  // Moving, until nothing has moved for a while; then all points are drawn.
+  #keepMoving() {
+    this.isMoving = true;
+    clearTimeout(this.still);
+    this.still = setTimeout(() => {
+      this.isMoving = false;
+      this.#ask();
+    }, Math.max(STILL_MS, 3 * this.drawMs));
   }
 
   /** Where a place of the plane is on the screen: [px, py]. */
   toScreen(x, y) {
-    return [
-      this.width / 2 + (x - this.centre[0]) * this.scale,
-      this.height / 2 - (y - this.centre[1]) * this.scale,
-    ];
+    return this.seen.toScreen(x, y);
   }
 
   /** Which place of the plane is at these pixels: [x, y]. */
   toData(px, py) {
-    return [
-      this.centre[0] + (px - this.width / 2) / this.scale,
-      this.centre[1] - (py - this.height / 2) / this.scale,
-    ];
+    return this.seen.toData(px, py);
   }
 
   /** Where a point is on the screen: [px, py]. */
@@ -353,7 +331,7 @@ export class Scatter {
   pick(px, py, radius = PICK_RADIUS) {
     if (!this.x.length) return -1;
     const [x, y] = this.toData(px, py);
-    const within = Math.max(radius, this.pointSize / 2) / this.scale;
+    const within = Math.max(radius, this.pointSize / 2) / this.seen.scale;
     const { mask } = this;
     const found = this.#index().pick(x, y, within, (i) => mask === null || mask[i] === SHOWN);
     if (found >= 0 || mask === null) return found;
@@ -361,14 +339,15 @@ export class Scatter {
   }
 
   /**
-   * The next shown point from point i in a direction, [dx, dy] with y upwards: the nearest that lies
-   * rather ahead than aside, and apart from it on the screen. From -1, the one nearest to the middle.
+   * The next shown point from point i in a direction, [dx, dy] with y upwards: the nearest that
+   * lies rather ahead than aside, and apart from it on the screen. From -1, the one nearest to the
+   * middle of the view.
    */
   nearest(i, direction) {
     const { mask } = this;
     const isShown = (j) => mask === null || mask[j] === SHOWN;
-    if (i < 0) return this.#index().nearest(...this.centre, isShown);
-    const least = this.pointSize / 2 / this.scale;
+    if (i < 0) return this.#index().nearest(...this.seen.centre, isShown);
+    const least = this.pointSize / 2 / this.seen.scale;
     return this.#index().nearest(this.x[i], this.y[i], (j, dx, dy) => {
       const ahead = dx * direction[0] + dy * direction[1];
       const aside = Math.abs(dx * direction[1]) + Math.abs(dy * direction[0]);
@@ -376,7 +355,7 @@ export class Scatter {
     });
   }
 
-  /** The shown points within a polygon [[x, y], ...] in data units, by the even-odd rule, ascending. */
+  /** The shown points within a polygon [[x, y], ...] in data units, even-odd, ascending. */
   inPolygon(polygon) {
     const { mask } = this;
     return this.#index().inPolygon(polygon, (i) => mask === null || mask[i] === SHOWN);
