@@ -14,7 +14,7 @@ from nearsql.udfs import dbapi
 
 LABELS_OFFERED = 200
 SELECTIONS_OFFERED = 200
-STARTS_SHOWN = 12  # of each collection
+STARTS_SHOWN = 14  # of each collection
 
 # The signs that search_words.sql puts around each word that was found.
 FOUND = re.compile("\x02([^\x03]*)\x03")
@@ -37,6 +37,7 @@ async def search(current: Page) -> Response:
         "selections": await current.rows("search_selections", limit=SELECTIONS_OFFERED),
         "k_choices": sorted({*K_CHOICES, asked.k}),
         "starts": [],
+        "starts_shown": STARTS_SHOWN,
         "problem": None,
         "status": 200,
     }
@@ -61,7 +62,7 @@ def _space(asked: Asked, spaces: list[Row], offers: Row) -> str:
     if asked.has_examples:
         if best is None:
             raise Problem(
-                "No space holds a vector yet: `nearsql embed FILE` gives each item one.", 404
+                "No space holds a vector yet: `nearsql embed FILE --model MODEL` gives each item one.", 404
             )
         return str(best["space"])
     # Images are found by what they show; texts by their words, where there is an index of them.
