@@ -19,6 +19,8 @@ from datasette.database import Database
 from nearsql.datasette_plugins import (
     assets,
     cells,
+    cluster_members,
+    cluster_sweep,
     clusters,
     diffs,
     entering,
@@ -86,7 +88,15 @@ def register_routes() -> list[tuple[str, Any]]:
         (root + r"/runs/(?P<run>\d+)$", runs.run),
         (root + r"/clusters$", clusters.newest_clusters),
         (root + r"/clusters/(?P<run>\d+)$", clusters.clusters_of_run),
-        (root + r"/clusters/(?P<run>\d+)/(?P<level>\d+)/(?P<label>\d+|noise)$", clusters.members),
+        (root + r"/clusters/(?P<run>\d+)/sweep$", cluster_sweep.sweep),
+        (
+            root + r"/clusters/(?P<run>\d+)/(?P<level>\d+)/(?P<label>\d+|noise)$",
+            cluster_members.members,
+        ),
+        (
+            root + r"/clusters/(?P<run>\d+)/(?P<level>\d+)/(?P<label>\d+)/name$",
+            cluster_members.name_cluster,
+        ),
         (root + r"/evaluations$", evaluations.evaluations),
         (root + r"/evaluations/(?P<run>\d+)$", evaluations.evaluation),
         (root + r"/evaluations/(?P<run>\d+)/items$", evaluations.evaluation_items),
@@ -167,8 +177,8 @@ def table_actions(datasette: Any, actor: dict[str, Any] | None, database: str, t
         "projection_points": ("map", "Map"),
         "spaces": ("", "Overview of the spaces"),
         "runs": ("", "Overview of the runs"),
-        "clusters": ("", "Overview of the clusterings"),
-        "memberships": ("", "Overview of the clusterings"),
+        "clusters": ("clusters", "Clusters"),
+        "memberships": ("clusters", "Clusters"),
         "items": ("", "Overview of the collections"),
     }
     if table not in pages:

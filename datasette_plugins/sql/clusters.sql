@@ -1,22 +1,28 @@
--- The clusters of a run, with the items that are most surely theirs
+-- The clusters of a level, or those within one cluster; names and words are the newest
 select
     c.id as cluster_id,
     c.level,
     c.label,
-    p.label as parent,
-    (select l.name from cluster_labels l where l.cluster_id = c.id order by l.id desc limit 1) as name,
-    (select l.description from cluster_labels l where l.cluster_id = c.id order by l.id desc limit 1)
-        as description,
     c.size,
-    (select json_group_array(
-        json_object('id', shown.item_id, 'kind', shown.kind, 'is_tiny', shown.is_tiny, 'text', shown.text))
-     from (select m.item_id, i.kind, i.width < 100 as is_tiny, substr(i.content, 1, 80) as text
-           from memberships m join items i on i.id = m.item_id
-           where m.cluster_id = c.id
-           order by m.item_id = c.exemplar_item_id desc, m.probability desc, m.item_id
-           limit 8) shown) as shown_json
+    p.level as parent_level,
+    p.label as parent,
+    (select n.name from cluster_labels n where n.cluster_id = c.parent_id order by n.id desc limit 1)
+        as parent_name,
+    named.name,
+    (select n.description from cluster_labels n
+     where n.cluster_id = c.id and n.description is not null order by n.id desc limit 1) as description,
+    named.method,
+    named.strength,
+    named.held_out_precision as precision
 from clusters c
 left join clusters p on p.id = c.parent_id
+left join cluster_labels named
+    on named.id = (select max(n.id) from cluster_labels n where n.cluster_id = c.id)
 where c.run_id = :run
-order by c.level, c.size desc, c.label
+  and iif(:parent is null, c.level = :level, c.parent_id = :parent)
+  and (ifnull(:search, '') = ''
+       or instr(lower(ifnull(named.name, 'cluster ' || c.label)), lower(:search)) > 0
+       or exists (select 1 from cluster_labels n
+                  where n.cluster_id = c.id and instr(lower(n.description), lower(:search)) > 0))
+order by c.size desc, c.label
 limit :limit

@@ -20,7 +20,8 @@ def sweep_and_show(
 
     plot: where to draw them, too. format_: one of output.FORMATS.
     """
-    from nearsql.pipeline.cluster.sweep import MIN_SAMPLES, suggested_size, sweep
+    from nearsql.pipeline.cluster.sweep import MIN_SAMPLES, sweep
+    from nearsql.udfs.clustering.sweep import suggested_size
 
     if plot is not None:
         from nearsql.pipeline.cluster.sweep_plot import plot_sweep, refuse_plot

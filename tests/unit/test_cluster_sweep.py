@@ -14,9 +14,14 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
-from nearsql.pipeline.cluster.sweep import suggested_size
 from nearsql.udfs.clustering.spanning_tree import SpanningTree, n_neighbors_for, spanning_tree
-from nearsql.udfs.clustering.sweep import SweepRow, default_sizes, is_cliff, sweep
+from nearsql.udfs.clustering.sweep import (
+    SweepRow,
+    default_sizes,
+    is_cliff,
+    suggested_size,
+    sweep,
+)
 
 Rows = NDArray[np.float32]
 

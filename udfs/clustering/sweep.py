@@ -102,3 +102,19 @@ def is_cliff(before: SweepRow, row: SweepRow) -> bool:
         abs(row.noise_share - before.noise_share), abs(row.largest_share - before.largest_share)
     )
     return more > CLIFF_FACTOR * growth * fewer or moved >= CLIFF_SHARE
+
+
+def suggested_size(rows: Sequence[SweepRow]) -> int | None:
+    """The size whose clusters persist longest: of those with no cliff beside them, and none of whose
+    clusters has more than half of the items.
+
+    Where there is no such size, of those with no cliff, or of all. The smallest of several; None when no
+    size finds clusters.
+    """
+    edges = {edge for i, row in enumerate(rows) if row.is_cliff for edge in (i - 1, i)}
+    found = [(i, row) for i, row in enumerate(rows) if row.persistence is not None]
+    calm = [(i, row) for i, row in found if i not in edges]
+    parted = [(i, row) for i, row in calm if row.largest_share <= 0.5]
+    candidates = [row for _, row in parted or calm or found]
+    best = max(candidates, key=lambda row: row.persistence or 0.0, default=None)
+    return None if best is None else best.min_cluster_size
