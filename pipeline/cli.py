@@ -65,6 +65,10 @@ COMMANDS = {
         "Run SQL with all nearsql functions, or open a shell.",
     ),
     "serve": ("nearsql.pipeline.commands.serve", "Open the pages in a browser."),
+    "share": (
+        "nearsql.pipeline.commands.share",
+        "Write a map as one page of HTML, to be sent to somebody.",
+    ),
     "runs": ("nearsql.pipeline.commands.runs", "List the runs that made what is in the file."),
     "replay": ("nearsql.pipeline.commands.replay", "Compute a run again and compare."),
     "check": (
