@@ -1,13 +1,20 @@
 """What detectors say of an item: the boxes to draw on its image, beside those that are really there."""
 
+import asyncio
 from typing import Any
 
+from nearsql.datasette_plugins.outlines import MOST_STEPS, outline, polygons_path
 from nearsql.datasette_plugins.pages import Page, Problem, Row
+from nearsql.udfs import rle
+from nearsql.udfs.errors import SqlFunctionError
 
 # About how large the image is shown, in CSS pixels, and the letters on it.
 _SHOWN_WIDTH = 640
 _SHOWN_HEIGHT = 480
 _LETTERS = 11
+
+# The more masks, the coarser their outlines, so that a page stays quick: of up to so many, all steps.
+_MASKS_IN_FULL = 60
 
 
 async def detections(current: Page, item: Row) -> Row | None:
@@ -29,6 +36,7 @@ async def detections(current: Page, item: Row) -> Row | None:
         each["state"] = _state_of_object(each, chosen)
     for each in predictions:
         each["state"] = _state_of_prediction(each, chosen, least)
+    await asyncio.to_thread(_add_outlines, [*objects, *predictions], item)
     scale = max(item["width"] / _SHOWN_WIDTH, item["height"] / _SHOWN_HEIGHT)
     return {
         "run": chosen,
@@ -36,6 +44,9 @@ async def detections(current: Page, item: Row) -> Row | None:
         "objects": objects,
         "predictions": predictions,
         "losses": await current.rows("item_losses", **names) if chosen else [],
+        "metrics": await current.rows("item_metrics", **names) if chosen else [],
+        "masks": sum(1 for each in (*objects, *predictions) if each["outline"]),
+        "undrawn": next((each["why"] for each in (*objects, *predictions) if each["why"]), None),
         "least": least,
         "letters": _LETTERS * scale,
         "names": names,
@@ -71,3 +82,31 @@ def _state_of_prediction(each: Row, run: Any, least: float) -> str:
     if each["confidence"] < least:
         return "unsure"
     return "predicted" if run["n_gt"] is None else "wrong"
+
+
+def _add_outlines(found: list[Row], item: Row) -> None:
+    """Gives each its `outline`, an SVG path, `step`, the length of its unit, and `why` it has none."""
+    masks = sum(each["mask_json"] is not None for each in found)
+    # Half the steps are a quarter of the work.
+    halvings = 0
+    while masks > _MASKS_IN_FULL * 4**halvings:
+        halvings += 1
+    for each in found:
+        each["outline"], each["step"], each["why"] = None, 1, None
+        if each["is_mask_too_long"]:
+            each["why"] = "one has more than 200,000 characters"
+        elif each["mask_json"] is not None:
+            try:
+                mask = rle.read_json("its mask", each["mask_json"])
+            except SqlFunctionError as error:
+                each["why"] = str(error)
+                continue
+            if (mask.height, mask.width) != (item["height"], item["width"]):
+                each["why"] = (
+                    f"its mask is of {mask.width} x {mask.height} pixels, and the image of"
+                    f" {item['width']} x {item['height']}"
+                )
+                continue
+            each["outline"], each["step"] = outline(mask, MOST_STEPS >> halvings)
+        elif each.get("polygons_json") is not None:
+            each["outline"] = polygons_path(each["polygons_json"])

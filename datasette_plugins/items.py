@@ -6,6 +6,7 @@ import json
 from datasette.utils.asgi import Response
 
 from nearsql.datasette_plugins.detections import detections
+from nearsql.datasette_plugins.evidence import evidence_of, kind_title
 from nearsql.datasette_plugins.images import (
     image_bytes,
     image_headers,
@@ -13,30 +14,43 @@ from nearsql.datasette_plugins.images import (
     is_known_format,
     strong_etag,
 )
-from nearsql.datasette_plugins.pages import Page, Problem, Row, TooLong, page
+from nearsql.datasette_plugins.item_surroundings import (
+    neighbours,
+    neighbours_by_loss,
+    neighbours_in_spaces,
+    paths,
+    same_page,
+)
+from nearsql.datasette_plugins.pages import Page, Problem, Row, page
 from nearsql.datasette_plugins.thumbnails import SIZES, thumbnail_url
-from nearsql.udfs import dbapi
-
-NEIGHBOURS_SHOWN = 12
 
 
 @page
 async def item_page(current: Page) -> Response:
-    """An item with its labels, boxes and clusters, and its neighbours in each space that holds it."""
+    """An item: what it is, what was found in it and about it, and what is near it, in every way there is."""
     item = await _item(current)
-    spaces = await current.rows("item_spaces", item=item["id"])
-    for space in spaces:
-        space.update(await _neighbours(current, item["id"], space["space"]))
+    number = item["id"]
+    spaces, more_spaces = await neighbours_in_spaces(current, number)
+    findings = await current.rows("item_findings", item=number)
+    for finding in findings:
+        finding["title"] = kind_title(finding["kind"])
+        finding["claim"] = evidence_of(finding["kind"], finding["evidence_json"]).claim
     return await current.html(
         "nearsql_item.html",
         item=item,
-        metadata=json.loads(item["metadata_json"]),
-        labels=await current.rows("item_labels", item=item["id"]),
-        clusters=await current.rows("item_clusters", item=item["id"]),
+        metadata=_metadata(item),
+        labels=await current.rows("item_labels", item=number),
+        selections=await current.rows("item_selections", item=number),
+        paths=paths(await current.rows("item_clusters", item=number)),
         detected=await detections(current, item),
-        maps=await current.rows("item_maps", item=item["id"]),
+        maps=await current.rows("item_maps", item=number),
         spaces=spaces,
-        k=NEIGHBOURS_SHOWN,
+        more_spaces=more_spaces,
+        by_loss=await neighbours_by_loss(current, number),
+        judged=await current.rows("item_judged", item=number),
+        findings=findings,
+        errors=await current.rows("item_errors", item=number),
+        link=lambda **changed: same_page(current, **changed),
     )
 
 
@@ -64,7 +78,7 @@ async def panel(current: Page) -> Response:
         clusters=await current.rows("item_clusters", item=item["id"]),
         names=names,
         space=space,
-        found=await _neighbours(current, item["id"], space) if space else None,
+        found=await neighbours(current, item["id"], space) if space else None,
     )
 
 
@@ -96,15 +110,12 @@ async def _item(current: Page) -> Row:
     return item
 
 
-async def _neighbours(current: Page, item: int, space: str) -> Row:
-    """The nearest items, or the sentence that says why there are none."""
-    parameters = {"space": space, "item": item, "k": NEIGHBOURS_SHOWN}
-    found: Row = {"neighbours": [], "problem": None}
-    try:
-        found["neighbours"] = await current.rows("neighbours", **parameters)
-    except TooLong as problem:
-        found["problem"] = problem.sentence
-    except dbapi.OperationalError as error:
-        found["problem"] = str(error)
-    found["sql_url"] = current.sql_url("neighbours", **parameters)
-    return found
+def _metadata(item: Row) -> dict[str, str]:
+    """What the source said of it, name by name; one that is no text or number as JSON."""
+    given = json.loads(item["metadata_json"])
+    if not isinstance(given, dict):
+        given = {"metadata": given}
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in given.items()
+    }

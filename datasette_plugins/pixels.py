@@ -9,7 +9,7 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 MAX_PIXELS = 178_956_970
@@ -52,6 +52,10 @@ def small_picture(data: bytes, size: int) -> bytes:
                 return _encoded(_small(image, size), is_exact)
     except Unreadable:
         raise
+    except UnidentifiedImageError as error:
+        raise Unreadable(f"it is none of {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit, where nobody lifted it
+        raise Unreadable(f"it has more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # a decoder may raise anything on a hostile file
         raise Unreadable(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
 

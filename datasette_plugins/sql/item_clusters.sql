@@ -1,4 +1,4 @@
--- The clusters of an item, in each run
+-- The clusters of an item, in each run: its path from the coarsest level down
 select
     m.run_id,
     coalesce((
@@ -11,6 +11,7 @@ select
     m.level,
     c.label as cluster,
     (select l.name from cluster_labels l where l.cluster_id = c.id order by l.id desc limit 1) as name,
+    c.size,
     m.probability,
     m.outlier_score,
     m.is_assigned
