@@ -40,12 +40,13 @@ from nearsql.datasette_plugins import (
 from nearsql.datasette_plugins.actions import reads_and_writes
 from nearsql.datasette_plugins.pages import is_nearsql, page_url
 from nearsql.datasette_plugins.permissions import may_query
+from nearsql.datasette_plugins.search_image import skip_csrf
 from nearsql.datasette_plugins.write_permission import permission_allowed, register_actions
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import prepare
 
 # Hooks that other modules implement.
-__all__ = ["permission_allowed", "register_actions"]
+__all__ = ["permission_allowed", "register_actions", "skip_csrf"]
 
 for _module in (datasette.utils.sqlite, datasette.utils, datasette.database):
     _module.sqlite3 = dbapi
