@@ -4,7 +4,6 @@ The key of a colouring is what addresses carry: plain, cluster:RUN:LEVEL, label:
 outlier:RUN:LEVEL, metric:RUN:COLUMN, loss:RUN:COMPONENT or sql:TEXT.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -164,6 +163,3 @@ def _rows_of(connection: dbapi.Connection, text: str, limit_ms: int) -> list[tup
             f"The SQL took longer than {limit_ms / 1000:g} s and was stopped: ask for less, or start"
             " Datasette with a higher sql_time_limit_ms."
         ) from None
-
-
-Reader = Callable[[dbapi.Connection], Colouring]

@@ -77,7 +77,7 @@ def _asked(current: Page) -> tuple[int, Window | None, int]:
     """The run, window and limit of a request; Problem if they are none."""
     args = current.request.args
     limit = args.get("limit") or str(POINTS_SHOWN)
-    if not limit.isdecimal() or not 1 <= int(limit[:10]) <= POINTS_SHOWN:
+    if not limit.isdecimal() or len(limit) > 7 or not 1 <= int(limit) <= POINTS_SHOWN:
         raise Problem(f"limit must be a number from 1 to {POINTS_SHOWN}, not {limit!r}.")
     x, y = args.get("x"), args.get("y")
     if not x and not y:

@@ -24,6 +24,9 @@ KEPT_BYTES = 256 * 2**20
 # JavaScript's numbers are exact below this.
 LARGEST_ID = 2**53
 
+# Beyond it float32 is infinite.
+LARGEST_PLACE = float(np.finfo(np.float32).max)
+
 _SCATTER = np.uint64(1640531527)
 _LOW_BITS = np.uint64(2**32 - 1)
 
@@ -57,6 +60,10 @@ class Kept:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.maps: OrderedDict[int, Points] = OrderedDict()
+        # For each connection, the maps that it found unchanged, and at which version of the file.
+        self.looked_at: WeakKeyDictionary[apsw.Connection, tuple[Any, set[int]]] = (
+            WeakKeyDictionary()
+        )
 
     def read(self, raw: apsw.Connection, run: int) -> Points:
         """The points of a run as the file holds them now, read again only if they have changed.
@@ -64,17 +71,28 @@ class Kept:
         One thread reads at a time: who asks for the colours meanwhile will want the same points.
         """
         with self.lock:
-            state = raw.execute(sql("map_state"), {"run": run}).fetchone()
-            if state is None or not state[0]:
-                self.maps.pop(run, None)
-                raise Problem(f"Run {run} has no map.", 404)
-            found = self.maps.pop(run, None)
-            if found is None or found.state != state:
-                found = _read(raw, run, state)
-            self.maps[run] = found
+            version = raw.execute("pragma data_version").get
+            known_version, known = self.looked_at.get(raw, (None, set()))
+            if version != known_version:  # somebody else has written: to what, it does not say
+                known = set()
+                self.looked_at[raw] = (version, known)
+            if run not in known or run not in self.maps:
+                self._look(raw, run)
+                known.add(run)
+            self.maps.move_to_end(run)
             while len(self.maps) > 1 and sum(p.bytes for p in self.maps.values()) > KEPT_BYTES:
                 self.maps.popitem(last=False)
-            return found
+            return self.maps[run]
+
+    def _look(self, raw: apsw.Connection, run: int) -> None:
+        """Reads a run's points, unless their state is that of those which are kept."""
+        state = raw.execute(sql("map_state"), {"run": run}).fetchone()
+        if state is None or not state[0]:
+            self.maps.pop(run, None)
+            raise Problem(f"Run {run} has no map.", 404)
+        if run not in self.maps or self.maps[run].state != state:
+            self.maps.pop(run, None)
+            self.maps[run] = _read(raw, run, state)
 
 
 _kept: WeakKeyDictionary[Database, Kept] = WeakKeyDictionary()
@@ -89,8 +107,10 @@ def _read(raw: apsw.Connection, run: int, state: tuple[Any, ...]) -> Points:
     rows = raw.execute(sql("map_points"), {"run": run})
     # One flat stream of numbers: faster than rows. Ids are exact in float64 up to LARGEST_ID.
     table = np.fromiter(chain.from_iterable(rows), np.float64).reshape(-1, 3)
-    if len(table) and np.abs(table[:, 0]).max() >= LARGEST_ID:
+    if np.abs(table[:, 0]).max() >= LARGEST_ID:
         raise Problem("This map has an item id beyond 2^53, which a browser cannot tell exactly.")
+    if not np.abs(table[:, 1:]).max() <= LARGEST_PLACE:
+        raise Problem("This map has a place that is not a number a screen can show.")
     return Points(
         table[:, 0].astype(np.int64),
         table[:, 1].astype(np.float32),
