@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nearsql.pipeline import images
-from nearsql.pipeline.check import Finding
+from nearsql.pipeline.check.finding import Finding
 from nearsql.pipeline.detect.judge import Judge
 from nearsql.pipeline.detect.rows import COLUMNS, ItemRows, item_rows, stored_sha256
 from nearsql.pipeline.detect.run import recorded_judge

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.pipeline.check import Finding
+from nearsql.pipeline.check.finding import REPAIR, Finding, finding
 from nearsql.pipeline.index.listing import StoredIndex, stored_indexes
 from nearsql.pipeline.index.recall import (
     MEASURED_ON,
@@ -56,7 +56,7 @@ def check_indexes(
 
 def _finding(what: str, one: StoredIndex, checked: int, faults: Sequence[str]) -> Finding:
     name = f"{what} of the {one.engine} index of {one.space}"
-    return Finding(name, one.run_id, checked, len(faults), detail=faults[0] if faults else None)
+    return finding(name, checked, faults, run_id=one.run_id, cure=REPAIR)
 
 
 def _bytes(db: dbapi.Connection, one: StoredIndex) -> Finding:
@@ -184,5 +184,5 @@ def _recall(db: dbapi.Connection, one: StoredIndex, space: Space) -> Finding:
         for k, share in missed.items()
         if round(share, 6) > allowed
     ]
-    finding = _finding("recall", one, size, faults)
-    return replace(finding, largest=round(max(missed.values()), 6), allowed=allowed)
+    found = _finding("recall", one, size, faults)
+    return replace(found, largest=round(max(missed.values()), 6), allowed=allowed)

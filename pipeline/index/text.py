@@ -10,7 +10,7 @@ from typing import Literal
 
 import apsw
 
-from nearsql.pipeline.check import Finding
+from nearsql.pipeline.check.finding import Finding
 from nearsql.pipeline.console import UserError, progress
 from nearsql.pipeline.runs import immediate
 from nearsql.udfs import dbapi
