@@ -10,7 +10,7 @@ from nearsql.datasette_plugins.flows import NOISE, flows
 from nearsql.datasette_plugins.pages import Page, Problem, Row, TooLong
 from nearsql.datasette_plugins.runs import page_number
 
-ITEMS_SHOWN = 96
+ITEMS_SHOWN = 60
 CHANGES_SHOWN = 500
 MOVES = ("moved", "to noise", "from noise")
 
@@ -33,6 +33,8 @@ async def compare(current: Page, one: Row, other: Row) -> Response:
     level_b = _number(current, "level_b", level_a)
     runs = {"run_a": one["run_id"], "run_b": other["run_id"]}
     asked = {**runs, "level_a": level_a, "level_b": level_b}
+    if any(name in current.request.args for name in ("from", "to", "move", "page")):
+        return await _items(current, one, other, asked)
     changes = await current.rows("diff_clusters", **asked)
     names_a = {c["cluster_a"]: c["name_a"] for c in changes if c["name_a"]}
     names_b = {c["cluster_b"]: c["name_b"] for c in changes if c["name_b"]}
@@ -65,6 +67,33 @@ async def compare(current: Page, one: Row, other: Row) -> Response:
         map=maps[0]["run_id"] if maps else None,
         map_filter=_map_address(asked),
         noise=NOISE,
+        address=lambda **changed: _address(asked, changed),
+    )
+
+
+async def _items(current: Page, one: Row, other: Row, asked: Row) -> Response:
+    """Only the items: those of one pair of clusters, or those that moved. Not the whole comparison anew."""
+    rows = await current.rows("diff_cluster_names", **asked)
+    places = ((one["run_id"], asked["level_a"]), (other["run_id"], asked["level_b"]))
+    names = tuple(
+        {
+            row["label"]: row["name"]
+            for row in rows
+            if row["name"] and (row["run_id"], row["level"]) == place
+        }
+        for place in places
+    )
+    maps = await current.rows("projections")
+    return await current.html(
+        "nearsql_diff_items.html",
+        a=one,
+        b=other,
+        asked=asked,
+        names=names,
+        sheet=await _sheet(current, asked),
+        moves=MOVES,
+        map=maps[0]["run_id"] if maps else None,
+        map_filter=_map_address(asked),
         address=lambda **changed: _address(asked, changed),
     )
 

@@ -9,7 +9,7 @@ from nearsql.datasette_plugins.pages import Page, Problem, Row
 from nearsql.datasette_plugins.runs import page_number
 from nearsql.udfs import dbapi
 
-ITEMS_SHOWN = 96
+ITEMS_SHOWN = 60
 
 # What a setting of an evaluation is called in the address, and in SQL.
 SETTINGS = {

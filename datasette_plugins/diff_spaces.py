@@ -11,7 +11,7 @@ from nearsql.datasette_plugins.pages import Page, Problem, TooLong
 from nearsql.datasette_plugins.runs import page_number
 
 K = 10
-ITEMS_SHOWN = 96
+ITEMS_SHOWN = 60
 
 
 async def compare(current: Page, a: str, b: str) -> Response:

@@ -14,6 +14,7 @@ LEAST = 1.5  # height of the smallest bar and ribbon
 
 SHOWN = 24  # clusters of either side; what is left is one bar of others
 COLOURS = 20
+RIBBONS = 150  # the largest are drawn; what is left could not be seen
 
 NOISE, OTHERS = -1, -2
 Side = dict[int, str]
@@ -34,7 +35,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Ribbon:
-    """The items that are in one bar and in the other. from_label and to_label are those of the bars."""
+    """The items that are in one bar and in the other. from_label and to_label are those of the bars.
+
+    Its colour is that of the cluster that they come from; what went to the noise is grey.
+    """
 
     from_label: int
     to_label: int
@@ -81,8 +85,12 @@ def flows(rows: Sequence[Row], names_a: Side, names_b: Side) -> Flows | None:
         sizes_b, key=lambda label: (*_last(label), _origin(pairs, places, label), label)
     )
     scale = SCALE / total
-    left = _bars(order_a, sizes_a, names_a, NAMES, scale)
-    right = _bars(order_b, sizes_b, names_b, WIDTH - NAMES - BAR, scale)
+    of_a_colour = {label: label % COLOURS for label in order_a if label >= 0}
+    of_b_colour = {
+        label: _inherited(pairs, sizes_b[label], label) for label in order_b if label >= 0
+    }
+    left = _bars(order_a, sizes_a, names_a, of_a_colour, NAMES, scale)
+    right = _bars(order_b, sizes_b, names_b, of_b_colour, WIDTH - NAMES - BAR, scale)
     height = max(side[-1].y + side[-1].height for side in (left, right)) + 2
     return Flows(left, right, _ribbons(pairs, left, right), height)
 
@@ -119,16 +127,28 @@ def _origin(pairs: Mapping[tuple[int, int], int], places: Mapping[int, int], lab
     return sum(place * n for place, n in found) / sum(n for _, n in found) if found else len(places)
 
 
+def _inherited(pairs: Mapping[tuple[int, int], int], size: int, label: int) -> int | None:
+    """The colour of the cluster that at least half of the items come from; None where there is none."""
+    for (a, b), n in pairs.items():
+        if b == label and a >= 0 and 2 * n >= size:
+            return a % COLOURS
+    return None
+
+
 def _bars(
-    order: Iterable[int], sizes: Mapping[int, int], names: Side, x: float, scale: float
+    order: Iterable[int],
+    sizes: Mapping[int, int],
+    names: Side,
+    colours: Mapping[int, int | None],
+    x: float,
+    scale: float,
 ) -> list[Bar]:
     bars, y = [], 1.0
     for label in order:
         height = max(LEAST, sizes[label] * scale)
         words = {NOISE: "noise", OTHERS: "other clusters"}
         name = words.get(label) or names.get(label) or f"cluster {label}"
-        colour = label % COLOURS if label >= 0 else None
-        bars.append(Bar(label, name, sizes[label], x, y, height, colour))
+        bars.append(Bar(label, name, sizes[label], x, y, height, colours.get(label)))
         # Names of small bars need their line.
         y += max(height + GAP, 17)
     return bars
@@ -142,6 +162,7 @@ def _ribbons(
     rank = {bar.label: place for place, bar in enumerate(right)}
     top_a, top_b = dict.fromkeys(of_a, 0.0), dict.fromkeys(of_b, 0.0)
     first = {bar.label: place for place, bar in enumerate(left)}
+    drawn = {pair for pair, _ in Counter(pairs).most_common(RIBBONS)}
     ribbons = []
     for a, b in sorted(pairs, key=lambda pair: (first[pair[0]], rank[pair[1]])):
         n, one, other = pairs[a, b], of_a[a], of_b[b]
@@ -149,10 +170,10 @@ def _ribbons(
         y, to_y = one.y + top_a[a], other.y + top_b[b]
         top_a[a] += high_a
         top_b[b] += high_b
+        if (a, b) not in drawn:
+            continue
         words = f"{one.name} → {other.name}: {n:,} item{'' if n == 1 else 's'}"
-        colour = None if a < 0 and b < 0 else one.colour if a >= 0 else other.colour
-        if b == NOISE:
-            colour = None
+        colour = None if b == NOISE else one.colour
         path = _ribbon(one.x + BAR, y, high_a, other.x, to_y, high_b)
         ribbons.append(Ribbon(a, b, n, path, colour, words))
     return ribbons

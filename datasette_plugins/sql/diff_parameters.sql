@@ -7,10 +7,13 @@ with recorded (run, name, value) as (
     where p.fullkey <> '$' and p.type <> 'object' and p.path not like '%[%'
     union all
     select r.id, 'seed', cast(r.seed as text) from runs r
+    where json_type(r.parameters_json, '$.seed') is null
     union all
     select r.id, 'model', m.name from runs r join models m on m.id = r.model_id
+    where json_type(r.parameters_json, '$.model') is null
     union all
     select r.id, 'device', r.device from runs r
+    where json_type(r.parameters_json, '$.device') is null
     union all
     select r.id, 'version of ' || v.key, cast(v.value as text) from runs r, json_each(r.versions_json) v
 )
