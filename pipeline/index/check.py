@@ -184,5 +184,5 @@ def _recall(db: dbapi.Connection, one: StoredIndex, space: Space) -> Finding:
         for k, share in missed.items()
         if round(share, 6) > allowed
     ]
-    found = _finding("recall", one, size, faults)
-    return replace(found, largest=round(max(missed.values()), 6), allowed=allowed)
+    made = _finding("recall", one, size, faults)
+    return replace(made, largest=round(max(missed.values()), 6), allowed=allowed)
