@@ -202,11 +202,11 @@ def _neighbours(told: _Told, given: str | None) -> list[Neighbour]:
     """The neighbours of the evidence, with what they are called or how far they are."""
     found = []
     for each in told.each("neighbors"):
-        item, distance = each.whole("id"), number(each.number("distance"))
-        label = each.text("label")
+        item, distance, label = each.whole("id"), each.number("distance"), each.text("label")
         if item is not None:
+            far = "" if distance is None else f"{distance:.3g}"
             agrees = None if given is None or label is None else label == given
-            found.append(Neighbour(item, label if label is not None else distance or "", agrees))
+            found.append(Neighbour(item, far if label is None else label, agrees))
     return found
 
 
@@ -281,7 +281,8 @@ def _lonely_failure(told: _Told, found: Evidence) -> None:
     for each in told.each("neighbors"):
         item = each.whole("item_id")
         if item is not None:
-            found.neighbours.append(Neighbour(item, number(each.number("value")) or ""))
+            value = each.number("value")
+            found.neighbours.append(Neighbour(item, "" if value is None else f"{value:.2f}"))
 
 
 def _failure_cluster(told: _Told, found: Evidence) -> None:
@@ -290,9 +291,14 @@ def _failure_cluster(told: _Told, found: Evidence) -> None:
         found.claim = f"{images} images that fail alike" + (f": {name}" if name else "")
     _say(found, "Predicted there: {}.", told.text("predicted"))
     means, of_all = told.inside("means"), told.inside("means_of_all")
-    for each in means.names():
-        here, everywhere = number(means.number(each)), number(of_all.number(each))
-        _say(found, "{} {}; of all images {}.", each, here, everywhere)
+    compared = [
+        f"{each} {here} ({everywhere})"
+        for each in means.names()
+        if (here := number(means.number(each))) is not None
+        and (everywhere := number(of_all.number(each))) is not None
+    ]
+    if compared:
+        found.why.append(f"{', '.join(compared)}; in brackets, of all images.")
     run, cluster = told.whole("cluster_run"), told.whole("cluster")
     if run is not None and cluster is not None and run > 0 and cluster >= 0:
         found.cluster = (run, 1, cluster)

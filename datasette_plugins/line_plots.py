@@ -125,7 +125,7 @@ def line_plot(lines: Sequence[Line], steps: Sequence[Any]) -> LinePlot | None:
 def nice_ticks(low: float, high: float) -> list[float]:
     """Round numbers around low and high, about TICKS of them, evenly spaced: at least two."""
     # A file may hold any number: keep clear of what a float cannot hold, and of differences that are none.
-    low, high = max(low, -_LARGEST), min(high, _LARGEST)
+    low, high = (min(max(end, -_LARGEST), _LARGEST) for end in (low, high))
     if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
         spread = abs(low) * 0.1 or 1.0
         low, high = low - spread, high + spread

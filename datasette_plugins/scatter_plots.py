@@ -48,7 +48,7 @@ def scatter_plot(rows: Sequence[Row]) -> ScatterPlot | None:
     right, bottom = LEFT + SIZE, TOP + SIZE
 
     def share(value: float) -> float:
-        return (value - low) / span
+        return min(max((value - low) / span, 0.0), 1.0)
 
     return ScatterPlot(
         right + RIGHT,

@@ -1,6 +1,8 @@
 // A worklist of findings by the keyboard, decided without leaving the page. Without this script the
 // buttons are forms, and do the same.
 
+import { isTyping } from "./keys.js";
+
 const list = document.getElementById("worklist");
 const said = document.getElementById("said");
 const progress = document.querySelector("#progress progress");
@@ -102,12 +104,9 @@ function undo() {
   });
 }
 
-const isTyping = (target) =>
-  target.closest?.("input, textarea, select, [contenteditable], dialog") !== null;
-
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-  if (isTyping(event.target)) return;
+  if (isTyping(event) || document.querySelector("dialog[open]")) return;
   const actions = {
     j: () => step(1),
     k: () => step(-1),
