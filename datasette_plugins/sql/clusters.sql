@@ -19,7 +19,7 @@ left join clusters p on p.id = c.parent_id
 left join cluster_labels named
     on named.id = (select max(n.id) from cluster_labels n where n.cluster_id = c.id)
 where c.run_id = :run
-  and iif(:parent is null, c.level = :level, c.parent_id = :parent)
+  and iif(ifnull(:parent, '') = '', c.level = :level, c.parent_id = :parent)
   and (ifnull(:search, '') = ''
        or instr(lower(ifnull(named.name, 'cluster ' || c.label)), lower(:search)) > 0
        or exists (select 1 from cluster_labels n

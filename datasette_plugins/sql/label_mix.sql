@@ -5,7 +5,7 @@ counted as (
     from memberships m
     join item_labels l on l.item_id = m.item_id and l.name = :label
     where m.run_id = :run and m.level = :level
-      and iif(m.cluster_id is null, :with_noise, m.cluster_id in (select value from json_each(:clusters)))
+      and iif(m.cluster_id is null, cast(:with_noise as integer), m.cluster_id in (select value from json_each(:clusters)))
     group by m.cluster_id, l.value
 ),
 ranked as (
@@ -31,5 +31,5 @@ legend as (
 select r.cluster_id, r.value, r.n, r.before, r.total, r.different, legend.code
 from ranked r
 join legend on legend.value = r.value
-where r.place <= :most
+where r.place <= cast(:most as integer)
 order by r.cluster_id, r.place
