@@ -18,7 +18,7 @@ import numpy as np
 from datasette.utils.asgi import Response
 from numpy.typing import NDArray
 
-from nearsql.datasette_plugins import map_points, maps
+from nearsql.datasette_plugins import map_points
 from nearsql.datasette_plugins.map_colours import NOISE, WITHOUT, Key, colouring
 from nearsql.datasette_plugins.map_points import Points, Window
 from nearsql.datasette_plugins.pages import Page, Problem, page
@@ -36,9 +36,6 @@ Columns = dict[str, tuple[dict[str, Any], NDArray[Any]]]
 @page
 async def columns(current: Page) -> Response:
     """The points of a map: places and ids. `x=LOW,HIGH&y=LOW,HIGH` is a window, `limit` the most points."""
-    if "colour" in current.request.args:
-        answer: Response = await maps.columns(current.request, current.datasette)
-        return answer
     run, window, limit = _asked(current)
 
     def read(connection: dbapi.Connection) -> bytes:

@@ -1,482 +1,378 @@
-// The map of a projection: plotly draws the points, this script fetches, colours, points and opens.
-"use strict";
+// The map page: one map or two, and what they share: colours, filter, selection, the opened item.
 
-(() => {
-  const root = document.getElementById("nearsql-map");
-  const settings = JSON.parse(root.dataset.settings);
-  const canvas = document.getElementById("canvas");
-  const card = document.getElementById("card");
-  const panel = document.getElementById("panel");
-  const statusLine = document.getElementById("status");
-  const colourBy = document.getElementById("colour");
+import { readAddress, simplified, writeAddress } from "./map-address.js";
+import { askIds } from "./map-ask.js";
+import { Card } from "./map-card.js";
+import { Chosen } from "./map-chosen.js";
+import { ColourBy } from "./map-colour-by.js";
+import { otherColours, palette, readable } from "./map-colours.js";
+import { Filter } from "./map-filter.js";
+import { shared } from "./map-ids.js";
+import { listen } from "./map-keys.js";
+import { Legend } from "./map-legend.js";
+import { Panel } from "./map-panel.js";
+import { MapView } from "./map-view.js";
 
-  const NOISE = -1; // the codes of maps.py
-  const CARDS_KEPT = 500;
-  const SCORE_SCALE = "Cividis"; // readable with every kind of colour vision
-  const CONFIG = { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: "reset" };
+const NOISE = -1; // the codes of map_colours.py
+const WITHOUT = -2;
+const LASSO_TOLERANCE = 1.5; // pixels that a lasso's outline may lose
+const MIX = 5; // groups named of a selection
+const QUIET = 200; // ms after which the address follows the view
 
-  let map = null; // the columns as they came
-  let order = new Int32Array(0); // which point of `map` is the n-th that plotly draws
-  let hidden = new Set(); // the codes that the legend has switched off
-  let opened = null; // the item in the panel
-  let neighbours = [];
-  let cursor = -1; // the point that the keyboard is on
-  const cards = new Map();
+const root = document.getElementById("nearsql-map");
+const settings = JSON.parse(root.dataset.settings);
+const asked = readAddress();
 
-  // --- data -----------------------------------------------------------------------------------
+const shown = { hidden: new Set(asked.hidden), lit: null, chosen: null, isNameless: asked.isNameless };
+const pointed = { item: null };
+let neighbours = [];
+let names = null; // of the groups' codes, where the colours are groups
+let places = new Map(); // of the palette, for each code
+let isStarted = false;
 
-  async function fetchText(url) {
-    const response = await fetch(url);
-    const text = await response.text();
-    if (!response.ok) throw new Error(problemOf(text) || `The server answered ${response.status}.`);
-    return text;
-  }
+const card = new Card(document.getElementById("card"), settings.items);
 
-  function problemOf(html) {
-    const found = new DOMParser().parseFromString(html, "text/html").querySelector(".problem");
-    return found ? found.textContent : "";
-  }
-
-  // 4 bytes header length, JSON header, float32 x, float32 y, int32 id, int32 or float32 colour.
-  async function fetchColumns(colour) {
-    const response = await fetch(`${settings.columns}?colour=${encodeURIComponent(colour)}`);
-    if (!response.ok) throw new Error(problemOf(await response.text()) || "The points did not come.");
-    const buffer = await response.arrayBuffer();
-    const length = new DataView(buffer).getUint32(0, true);
-    const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-    const column = (number, Type) =>
-      new Type(buffer, 4 + length + 4 * header.points * number, header.points);
-    return {
-      ...header,
-      x: column(0, Float32Array),
-      y: column(1, Float32Array),
-      id: column(2, Int32Array),
-      colour: column(3, header.is_number ? Float32Array : Int32Array),
-    };
-  }
-
-  // --- drawing --------------------------------------------------------------------------------
-
-  const style = (name) => getComputedStyle(root).getPropertyValue(name).trim();
-
-  function palette() {
-    const colours = [];
-    for (let i = 0; style(`--c${i}`); i++) colours.push(style(`--c${i}`));
-    return colours;
-  }
-
-  function colourOf(code, colours) {
-    if (code >= 0) return colours[code % colours.length];
-    return code === NOISE ? style("--noise") : style("--without");
-  }
-
-  function markerSize(n) {
-    return n > 200000 ? 2 : n > 50000 ? 3 : n > 10000 ? 4 : n > 1000 ? 5 : 7;
-  }
-
-  // Points in no group first, so that they lie below the others.
-  function drawnOrder() {
-    const below = [];
-    const above = [];
-    for (let i = 0; i < map.points; i++) {
-      if (hidden.has(map.colour[i])) continue;
-      (map.colour[i] < 0 || Number.isNaN(map.colour[i]) ? below : above).push(i);
-    }
-    return Int32Array.from(below.concat(above));
-  }
-
-  function pointsTrace() {
-    order = drawnOrder();
-    const marker = { size: markerSize(map.points), opacity: map.points > 10000 ? 0.75 : 0.85 };
-    if (map.is_number) {
-      marker.color = Float32Array.from(order, (i) => map.colour[i]);
-      marker.colorscale = SCORE_SCALE;
-      [marker.cmin, marker.cmax] = scoreRange();
-    } else {
-      // Codes become places on a scale of flat steps, which plotly draws far faster than texts.
-      const colours = palette();
-      const steps = [style("--without"), style("--noise"), ...colours];
-      const place = (code) => (code < 0 ? code + 2 : (code % colours.length) + 2);
-      marker.color = Float32Array.from(order, (i) => place(map.colour[i]));
-      marker.colorscale = steps.flatMap((colour, i) => [
-        [i / steps.length, colour],
-        [(i + 1) / steps.length, colour],
-      ]);
-      marker.cmin = -0.5;
-      marker.cmax = steps.length - 0.5;
-    }
-    return {
-      type: "scattergl",
-      mode: "markers",
-      x: Float32Array.from(order, (i) => map.x[i]),
-      y: Float32Array.from(order, (i) => map.y[i]),
-      hoverinfo: "none",
-      marker,
-    };
-  }
-
-  // Rings around the opened item, its neighbours, and the keyboard's place.
-  function ringsTrace() {
-    map.places ??= new Map(Array.from(map.id, (id, i) => [id, i]));
-    const rings = neighbours.map((id) => ({ at: map.places.get(id), size: 11, width: 1 }));
-    if (opened !== null) rings.push({ at: map.places.get(opened), size: 18, width: 3 });
-    if (cursor >= 0) rings.push({ at: cursor, size: 18, width: 2 });
-    const seen = rings.filter((ring) => ring.at !== undefined);
-    return {
-      type: "scatter",
-      mode: "markers",
-      x: seen.map((ring) => map.x[ring.at]),
-      y: seen.map((ring) => map.y[ring.at]),
-      hoverinfo: "skip",
-      marker: {
-        symbol: "circle-open",
-        color: style("--ink"),
-        size: seen.map((ring) => ring.size),
-        line: { width: seen.map((ring) => ring.width) },
+const views = [...document.querySelectorAll(".canvas-frame")].map(
+  (frame, k) =>
+    new MapView(frame, settings.maps[k], {
+      hover: (view, point) => hover(view, point),
+      click: (view, point) => panel.open(view.points.ids[point]),
+      lasso: (view, polygon) => lasso(view, polygon),
+      moved() {
+        card.hide();
+        remember();
       },
-    };
-  }
-
-  function axis(extra) {
-    return { visible: false, showgrid: false, zeroline: false, ...extra };
-  }
-
-  function layout() {
-    return {
-      margin: { l: 0, r: 0, t: 0, b: 0 },
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
-      showlegend: false,
-      dragmode: "pan",
-      hovermode: "closest",
-      hoverdistance: 12,
-      uirevision: "keep", // the view stays where it is when colours change
-      xaxis: axis({}),
-      yaxis: axis({ scaleanchor: "x" }),
-    };
-  }
-
-  async function draw() {
-    await Plotly.react(canvas, [pointsTrace(), ringsTrace()], layout(), CONFIG);
-  }
-
-  function drawRings() {
-    const rings = ringsTrace();
-    return Plotly.restyle(
-      canvas,
-      {
-        x: [rings.x],
-        y: [rings.y],
-        "marker.size": [rings.marker.size],
-        "marker.line.width": [rings.marker.line.width],
+      changed: (view) => {
+        view.paint(places);
+        refresh();
       },
-      [1],
-    );
-  }
+    }),
+);
 
-  async function recolour() {
-    statusLine.hidden = false;
-    statusLine.textContent = "Loading the points";
-    try {
-      map = await fetchColumns(colourBy.value);
-      hidden = new Set();
-      cursor = -1;
-      await draw();
-      drawLegend();
-      const sampled = document.getElementById("sampled");
-      sampled.hidden = map.points === map.total;
-      sampled.textContent =
-        `An even sample: ${map.points.toLocaleString()} of ${map.total.toLocaleString()} points`;
-      statusLine.hidden = map.points > 0;
-      statusLine.textContent = "This map has no points.";
-      root.dataset.drawn = colourBy.value;
-    } catch (error) {
-      statusLine.textContent = error.message;
-    }
-  }
+// --- what is drawn ------------------------------------------------------------------------------
 
-  // --- legend ---------------------------------------------------------------------------------
-
-  function scoreRange() {
-    let low = Infinity;
-    let high = -Infinity;
-    for (const value of map.colour) {
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
-    return low <= high ? [low, high] : [0, 1];
-  }
-
-  function element(name, properties, ...children) {
-    const made = Object.assign(document.createElement(name), properties);
-    made.append(...children);
-    return made;
-  }
-
-  function drawLegend() {
-    const legend = document.getElementById("legend");
-    legend.replaceChildren();
-    document.getElementById("legend-title").textContent =
-      colourBy.selectedOptions[0].textContent;
-    document.getElementById("legend-section").hidden = colourBy.value === "plain";
-    if (map.is_number) {
-      const [low, high] = scoreRange().map((value) => value.toPrecision(3));
-      legend.append(
-        element("div", { className: "scale" }),
-        element("div", { className: "ends" }, element("span", {}, low), element("span", {}, high)),
-      );
-      return;
-    }
-    const counts = new Map();
-    for (const code of map.colour) counts.set(code, (counts.get(code) || 0) + 1);
-    const entries = map.legend.filter((entry) => counts.has(entry.code));
-    if (colourBy.value.startsWith("cluster")) {
-      entries.push({ code: NOISE, name: "noise" }); // always, also when there is none
-      if (counts.has(-2)) entries.push({ code: -2, name: "not in this run" });
-    } else if (counts.has(-2)) {
-      entries.push({ code: -2, name: "without this label" });
-    }
-    const colours = palette();
-    for (const entry of entries) {
-      const swatch = element("i", {});
-      swatch.style.background = colourOf(entry.code, colours);
-      const button = element(
-        "button",
-        { type: "button", title: "Click to hide or show; with Shift, to see it alone" },
-        swatch,
-        element("span", { className: "name" }, entry.name),
-        element("span", { className: "count" }, (counts.get(entry.code) || 0).toLocaleString()),
-      );
-      button.setAttribute("aria-pressed", "true");
-      button.dataset.code = entry.code;
-      button.addEventListener("click", (event) => toggle(entry.code, entries, event.shiftKey));
-      legend.append(button);
-    }
-  }
-
-  function toggle(code, entries, alone) {
-    const others = entries.map((entry) => entry.code).filter((other) => other !== code);
-    if (alone) {
-      const isAlone = !hidden.has(code) && others.every((other) => hidden.has(other));
-      hidden = new Set(isAlone ? [] : others);
-    } else if (!hidden.delete(code)) {
-      hidden.add(code);
-    }
-    for (const button of document.querySelectorAll("#legend button")) {
-      button.setAttribute("aria-pressed", String(!hidden.has(Number(button.dataset.code))));
-    }
-    cursor = -1;
-    draw();
-  }
-
-  // --- the card beside the pointer ------------------------------------------------------------
-
-  let wanted = null;
-
-  async function showCard(id, left, top) {
-    wanted = id;
-    if (!cards.has(id)) {
-      const html = await fetchText(`${settings.items}/${id}/card`).catch((error) => error.message);
-      if (cards.size >= CARDS_KEPT) cards.delete(cards.keys().next().value);
-      cards.set(id, html);
-    }
-    if (wanted !== id) return; // the pointer has gone on
-    card.innerHTML = cards.get(id);
-    card.dataset.item = id;
-    card.hidden = false;
-    const frame = canvas.getBoundingClientRect();
-    const place = () => {
-      const x = left + 16 + card.offsetWidth > frame.width ? left - 16 - card.offsetWidth : left + 16;
-      const y = Math.min(top + 16, frame.height - card.offsetHeight - 8);
-      card.style.left = `${Math.max(8, x)}px`;
-      card.style.top = `${Math.max(8, y)}px`;
-    };
-    place();
-    for (const image of card.querySelectorAll("img")) image.addEventListener("load", place);
-  }
-
-  function hideCard() {
-    wanted = null;
-    card.hidden = true;
-  }
-
-  // --- the item beside the map ----------------------------------------------------------------
-
-  async function open(id, space) {
-    opened = id;
-    hideCard();
-    let html;
-    try {
-      html = await fetchText(
-        `${settings.items}/${id}/panel?space=${encodeURIComponent(space || settings.space || "")}`,
-      );
-    } catch (error) {
-      html = "";
-      panel.replaceChildren(element("p", { className: "problem" }, error.message));
-    }
-    if (opened !== id) return; // another one was opened meanwhile
-    if (html) panel.innerHTML = html;
-    panel.hidden = false;
-    panel.scrollIntoView({ block: "nearest" });
-    panel.dataset.item = id;
-    neighbours = [...panel.querySelectorAll(".neighbours li")].map((li) => Number(li.dataset.item));
-    remember();
-    drawRings();
-  }
-
-  function close() {
-    opened = null;
-    neighbours = [];
-    panel.hidden = true;
-    remember();
-    drawRings();
-    canvas.focus();
-  }
-
-  // The address names what is shown, so that it can be sent to somebody.
-  function remember() {
-    const parts = new URLSearchParams();
-    if (colourBy.selectedIndex > 0) parts.set("colour", colourBy.value);
-    if (opened !== null) parts.set("item", opened);
-    history.replaceState(null, "", parts.size ? `#${parts}` : location.pathname + location.search);
-  }
-
-  panel.addEventListener("click", (event) => {
-    if (event.target.closest(".close")) {
-      close();
-      return;
-    }
-    const item = event.target.closest(".neighbours li");
-    if (item && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
-      event.preventDefault();
-      open(Number(item.dataset.item), chosenSpace());
-    }
-  });
-
-  panel.addEventListener("change", (event) => {
-    if (event.target.id === "panel-space") open(opened, event.target.value);
-  });
-
-  function chosenSpace() {
-    const select = document.getElementById("panel-space");
-    return select ? select.value : null;
-  }
-
-  // --- the keyboard ---------------------------------------------------------------------------
-
-  const DIRECTIONS = {
-    ArrowLeft: [-1, 0],
-    ArrowRight: [1, 0],
-    ArrowUp: [0, 1],
-    ArrowDown: [0, -1],
+function refresh() {
+  const wanted = {
+    hidden: shown.hidden,
+    lit: shown.lit,
+    filter: filter.ids,
+    chosen: shown.chosen && shown.chosen.ids,
   };
+  for (const view of views) if (view.colours) view.show(wanted);
+  for (const view of views) view.write(shown.isNameless ? null : names, shown.hidden);
+  rings();
+}
 
-  function view() {
-    const { xaxis, yaxis } = canvas._fullLayout;
-    return { x: xaxis.range.map(Number), y: yaxis.range.map(Number) };
+function rings() {
+  for (const view of views) {
+    if (view.points) view.ring({ opened: panel.opened, neighbours, pointed: pointed.item });
   }
+}
 
-  // The nearest point that lies rather ahead than aside, or the one nearest to the middle.
-  function nextPoint(direction) {
-    const { x, y } = view();
-    const from = cursor >= 0 ? [map.x[cursor], map.y[cursor]] : [(x[0] + x[1]) / 2, (y[0] + y[1]) / 2];
-    let best = -1;
-    let shortest = Infinity;
-    for (const i of order) {
-      if (i === cursor) continue;
-      const dx = map.x[i] - from[0];
-      const dy = map.y[i] - from[1];
-      if (cursor >= 0) {
-        const ahead = dx * direction[0] + dy * direction[1];
-        const aside = Math.abs(dx * direction[1]) + Math.abs(dy * direction[0]);
-        if (ahead <= 0 || aside > ahead) continue;
-      }
-      const distance = dx * dx + dy * dy;
-      if (distance < shortest) [best, shortest] = [i, distance];
+async function recolour(key) {
+  delete root.dataset.drawn;
+  try {
+    const done = await Promise.all(views.map((view) => view.colourBy(key)));
+    if (!done.every(Boolean)) return;
+    for (const view of views) view.say("");
+    if (isStarted) shown.hidden = new Set();
+    colourBy.say("");
+    draw();
+    root.dataset.drawn = key;
+  } catch (error) {
+    if (views.some((view) => view.colours)) colourBy.say(error.message);
+    else for (const view of views) view.say(error.message);
+  }
+  remember();
+}
+
+// Everything that depends on the colours, which are there; also after light has become dark.
+function draw() {
+  const { colours } = views[0];
+  names = null;
+  if (colours.kind === "codes") {
+    names = new Map(views.flatMap((view) => view.colours.legend.map(({ code, name }) => [code, name])));
+  }
+  places = views[0].colourPlaces();
+  for (const view of views.slice(1)) {
+    // What only the second map has takes a colour by its number.
+    for (const { code } of view.middles) if (!places.has(code)) places.set(code, code % 20);
+  }
+  for (const view of views) view.paint(places);
+  const title = colourBy.title;
+  if (colours.kind === "codes") legend.showGroups(title, groups(colours), shown.hidden);
+  else if (colours.kind === "values") {
+    const { scale } = otherColours(root);
+    legend.showScale(title, colours.values, views[0].range, scale, colours.without);
+  } else legend.hide();
+  shown.hidden = legend.hidden;
+  refresh();
+}
+
+function groups(colours) {
+  const list = colours.legend.map((group) => ({ ...group, colour: colourOf(group.code) }));
+  if (colours.by === "cluster") {
+    // Noise always, also when there is none.
+    list.push({ code: NOISE, name: "noise", items: colours.noise, colour: colourOf(NOISE) });
+  }
+  if (colours.without) {
+    const name = colours.by === "cluster" ? "not in this run" : "without a value";
+    list.push({ code: WITHOUT, name, items: colours.without, colour: colourOf(WITHOUT) });
+  }
+  return list;
+}
+
+function colourOf(code) {
+  const fixed = otherColours(root);
+  if (code === NOISE) return fixed.noise;
+  if (code === WITHOUT) return fixed.without;
+  const list = palette(root);
+  return list[(places.get(code) ?? code) % list.length];
+}
+
+// --- pointing and opening -----------------------------------------------------------------------
+
+function nameOf(code) {
+  if (code === NOISE) return "noise";
+  return names?.get(code) ?? "";
+}
+
+function lineOf(view, point) {
+  const { colours } = view;
+  if (colours.kind === "codes") return nameOf(colours.codes[point]);
+  if (colours.kind !== "values") return "";
+  const value = colours.values[point];
+  return `${colourBy.title}: ${Number.isNaN(value) ? "no value" : readable(value)}`;
+}
+
+function hover(view, point) {
+  pointed.item = point < 0 ? null : view.points.ids[point];
+  rings();
+  if (point < 0) {
+    card.hide();
+    return;
+  }
+  showCard(view, point);
+}
+
+function showCard(view, point) {
+  const frame = view.host.getBoundingClientRect();
+  const [px, py] = view.scatter.screen(point);
+  card.show(view.points.ids[point], frame.left + px, frame.top + py, lineOf(view, point));
+}
+
+const panel = new Panel(document.getElementById("panel"), settings.items, settings.maps[0].space, {
+  opened(_, found) {
+    card.hide();
+    neighbours = found;
+    rings();
+    remember();
+  },
+  closed() {
+    neighbours = [];
+    rings();
+    remember();
+    current().host.focus({ preventScroll: true });
+  },
+  pointed(item) {
+    pointed.item = item;
+    rings();
+  },
+});
+
+// --- the selection ------------------------------------------------------------------------------
+
+const chosen = new Chosen(document.getElementById("chosen"), settings, {
+  cleared: () => clear(),
+  saved: (name) => {
+    const option = Object.assign(document.createElement("option"), { value: name });
+    document.getElementById("selections").append(option);
+  },
+  tagged: (name) => colourBy.offerLabel(name),
+  open: (id) => panel.open(id),
+});
+
+function lasso(view, drawn) {
+  const { x } = view.scatter.view();
+  const pixel = (x[1] - x[0]) / view.host.clientWidth;
+  setLassoMode(false);
+  choose(view, simplified(drawn, LASSO_TOLERANCE * pixel));
+}
+
+// The file says which items lie within: it holds the exact places, also of points that are not drawn.
+async function choose(view, polygon) {
+  const making = (shown.chosen = { view, run: view.settings.run, polygon, ids: new Float64Array(0) });
+  chosen.wait();
+  let ids;
+  try {
+    ids = await askIds(`${view.settings.inside}?polygon=${encodeURIComponent(JSON.stringify(polygon))}`);
+  } catch (error) {
+    if (shown.chosen === making) {
+      clear();
+      filter.say(error.message, true);
     }
-    return best;
+    return;
   }
+  if (shown.chosen !== making) return;
+  making.isPolygon = !filter.ids && shown.hidden.size === 0;
+  if (filter.ids) ids = shared(ids, filter.ids);
+  // What the legend hides is not meant. Of a sample, only what is drawn is known to be shown.
+  if (shown.hidden.size) ids = shared(ids, Float64Array.from(view.itemsShown(shown.hidden)));
+  making.ids = ids;
+  refresh();
+  remember();
+  const text = names && ((id) => nameOf(view.codeOf(id)));
+  chosen.show(making, mixOf(view, ids), text);
+}
 
-  function goTo(point) {
-    cursor = point;
-    drawRings();
-    const { x, y } = view();
-    const frame = canvas.getBoundingClientRect();
-    showCard(
-      map.id[point],
-      (frame.width * (map.x[point] - x[0])) / (x[1] - x[0]),
-      (frame.height * (y[1] - map.y[point])) / (y[1] - y[0]),
-    );
+function mixOf(view, ids) {
+  const counts = new Map();
+  if (!names) return [];
+  for (const id of ids) {
+    const code = view.codeOf(id);
+    if (code !== undefined) counts.set(code, (counts.get(code) ?? 0) + 1);
   }
+  return [...counts]
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, MIX)
+    .map(([code, items]) => ({ name: nameOf(code) || "without", items, colour: colourOf(code) }));
+}
 
-  function zoom(factor) {
-    const { x, y } = view();
-    const scaled = ([low, high]) => {
-      const middle = (low + high) / 2;
-      return [middle + (low - middle) * factor, middle + (high - middle) * factor];
-    };
-    Plotly.relayout(canvas, { "xaxis.range": scaled(x), "yaxis.range": scaled(y) });
+function clear() {
+  shown.chosen = null;
+  chosen.hide();
+  refresh();
+  remember();
+}
+
+// --- controls -----------------------------------------------------------------------------------
+
+const legend = new Legend(document.getElementById("legend"), {
+  hidden(codes) {
+    shown.hidden = codes;
+    shown.lit = null;
+    for (const view of views) view.cursor = -1;
+    refresh();
+    remember();
+  },
+  lit(code) {
+    if (shown.lit === code) return;
+    shown.lit = code;
+    refresh();
+  },
+  find(code) {
+    for (const view of views) view.zoomTo(code);
+  },
+});
+
+const colourBy = new ColourBy(document.getElementById("colouring"), recolour);
+
+const filter = new Filter(document.getElementById("filter"), settings.within, () => {
+  refresh();
+  remember();
+});
+
+function setLassoMode(isOn) {
+  for (const view of views) view.setMode(isOn ? "lasso" : "pan");
+}
+
+function setNameless(isNameless) {
+  shown.isNameless = isNameless;
+  for (const button of document.querySelectorAll(".canvas-frame .to-names")) {
+    button.setAttribute("aria-pressed", String(!isNameless));
   }
+  refresh();
+  remember();
+}
 
-  function showAll() {
-    Plotly.relayout(canvas, { "xaxis.autorange": true, "yaxis.autorange": true });
-  }
+function current() {
+  return views.find((view) => view.host.contains(document.activeElement)) ?? views[0];
+}
 
-  canvas.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || map === null) return;
-    if (event.key in DIRECTIONS) {
-      const point = nextPoint(DIRECTIONS[event.key]);
-      if (point >= 0) goTo(point);
-    } else if (event.key === "Enter" && cursor >= 0) {
-      open(map.id[cursor], chosenSpace());
-    } else if (event.key === "+" || event.key === "=") {
-      zoom(0.7);
-    } else if (event.key === "-") {
-      zoom(1 / 0.7);
-    } else if (event.key === "0") {
-      showAll();
-    } else {
-      return;
+views.forEach((view) => {
+  const on = (name, handler) => view.frame.querySelector(`.${name}`).addEventListener("click", handler);
+  on("to-lasso", () => setLassoMode(view.scatter.mode !== "lasso"));
+  on("to-closer", () => view.scatter.zoomBy(1.5));
+  on("to-farther", () => view.scatter.zoomBy(1 / 1.5));
+  on("to-fit", () => view.scatter.fit());
+  on("to-names", () => setNameless(!shown.isNameless));
+});
+
+listen({
+  step(direction) {
+    const view = current();
+    const point = view.step(direction);
+    rings();
+    if (point >= 0) showCard(view, point);
+  },
+  open() {
+    const view = current();
+    if (view.cursor >= 0) panel.open(view.points.ids[view.cursor]);
+  },
+  zoom: (factor) => current().scatter.zoomBy(factor),
+  fit: () => current().scatter.fit(),
+  lasso: () => setLassoMode(views[0].scatter.mode !== "lasso"),
+  escape() {
+    card.hide();
+    for (const view of views) {
+      view.scatter.cancelLasso();
+      view.cursor = -1;
     }
-    event.preventDefault();
+    if (views[0].scatter.mode === "lasso") setLassoMode(false);
+    else if (panel.opened !== null) panel.close();
+    else if (shown.chosen) clear();
+    rings();
+  },
+});
+
+for (const select of document.querySelectorAll("select.to-map")) {
+  select.addEventListener("change", () => {
+    const kept = new URLSearchParams(location.hash.slice(1));
+    for (const part of ["view", "lasso"]) kept.delete(part); // they are places of this map
+    location.href = select.value + (kept.size ? `#${kept}` : "");
   });
+}
 
-  document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    hideCard();
-    if (opened !== null) close();
-  });
+// --- the address, and the start -----------------------------------------------------------------
 
-  // --- start ----------------------------------------------------------------------------------
+let quiet = 0;
 
-  async function start() {
-    const asked = new URLSearchParams(location.hash.slice(1));
-    if ([...colourBy.options].some((option) => option.value === asked.get("colour"))) {
-      colourBy.value = asked.get("colour");
-    }
-    await recolour();
-    if (map === null) return;
-    canvas.on("plotly_hover", (event) => {
-      if (event.points[0].curveNumber !== 0) return;
-      const frame = canvas.getBoundingClientRect();
-      const id = map.id[order[event.points[0].pointNumber]];
-      showCard(id, event.event.clientX - frame.left, event.event.clientY - frame.top);
+function remember() {
+  if (!isStarted) return;
+  clearTimeout(quiet);
+  quiet = setTimeout(() => {
+    const { scatter } = views[0];
+    writeAddress({
+      colour: colourBy.isDefault ? null : colourBy.key,
+      filter: filter.text,
+      item: panel.opened,
+      space: panel.opened === null || panel.space === settings.maps[0].space ? null : panel.space,
+      view: scatter.fitted ? null : scatter.view(),
+      hidden: [...shown.hidden],
+      lasso: shown.chosen && shown.chosen.view === views[0] ? shown.chosen.polygon : null,
+      isNameless: shown.isNameless,
     });
-    canvas.on("plotly_unhover", hideCard);
-    canvas.on("plotly_click", (event) => {
-      if (event.points[0].curveNumber !== 0) return;
-      open(map.id[order[event.points[0].pointNumber]], chosenSpace());
-    });
-    colourBy.addEventListener("change", async () => {
-      await recolour();
-      remember();
-    });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      draw();
-      drawLegend();
-    });
-    if (asked.has("item")) open(Number(asked.get("item")), null);
+  }, QUIET);
+}
+
+async function start() {
+  try {
+    await Promise.all(views.map((view) => view.load()));
+  } catch (error) {
+    for (const view of views) view.say(error.message);
+    return;
   }
+  colourBy.set(asked.colour);
+  await recolour(colourBy.key);
+  if (asked.view) views[0].scatter.setView(asked.view);
+  isStarted = true;
+  setNameless(asked.isNameless);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  await filter.apply(asked.filter);
+  if (asked.lasso) choose(views[0], asked.lasso);
+  if (asked.item !== null) panel.open(asked.item, asked.space ?? undefined);
+}
 
-  start();
-})();
+addEventListener("hashchange", () => location.reload()); // somebody has written another address
+
+start();

@@ -47,6 +47,7 @@ export class Scatter {
     this.frame = 0;
     this.waiting = [];
     this.needsLoad = false;
+    this.paper = paperBehind(host); // also before there are points
     if (getComputedStyle(host).position === "static") host.style.position = "relative";
     this.canvas = this.#layer();
     this.over = this.#layer();

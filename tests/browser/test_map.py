@@ -5,22 +5,15 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from chromium import Watched, chromium
+from chromium import chromium
 from gallery import COLOURS, IMAGES, PER_COLOUR, Gallery, build
+from mapped import MapPage
 from served import free_port, server
 
 pytestmark = pytest.mark.browser
 
-# Where point n of the first trace lies in the window, and how it is coloured on the screen.
-PLACE = """n => {
-    const canvas = document.getElementById("canvas");
-    const {xaxis, yaxis} = canvas._fullLayout, trace = canvas.data[0];
-    const frame = canvas.getBoundingClientRect();
-    return [
-        frame.left + frame.width * (trace.x[n] - xaxis.range[0]) / (xaxis.range[1] - xaxis.range[0]),
-        frame.top + frame.height * (yaxis.range[1] - trace.y[n]) / (yaxis.range[1] - yaxis.range[0]),
-    ];
-}"""
+RINGS = "view.scatter.rings.length"
+SPAN = "view.scatter.view().x[1] - view.scatter.view().x[0]"
 
 
 @pytest.fixture(scope="module")
@@ -36,51 +29,8 @@ def address(gallery: Gallery) -> Iterator[str]:
         yield f"{served}/-/nearsql/gallery"
 
 
-class WatchedMap(Watched):
-    """A browser page with a map."""
-
-    def open(self, url: str) -> None:
-        self.page.goto(url)
-        self.page.wait_for_function(
-            "document.getElementById('nearsql-map').dataset.drawn", timeout=60_000
-        )
-
-    def move_to(self, point: int) -> None:
-        x, y = self.page.evaluate(PLACE, point)
-        self.page.mouse.move(x - 1, y - 1)
-        self.page.mouse.move(x, y)
-
-    def hover(self, point: int) -> str:
-        """Moves to the point; gives the item of the card, once it no longer changes."""
-        self.move_to(point)
-        card = self.page.locator("#card")
-        card.wait_for(state="visible")
-        before, item = None, card.get_attribute("data-item")
-        while item != before:  # on its way the mouse may have touched other points
-            self.page.wait_for_timeout(500)
-            before, item = item, card.get_attribute("data-item")
-        return str(item)
-
-    def colours(self) -> set[tuple[int, int, int]]:
-        """The distinct strong colours in the middles of all points, as the screen shows them."""
-        from io import BytesIO
-
-        from PIL import Image
-
-        box = self.page.locator("#canvas").bounding_box()
-        shot = Image.open(BytesIO(self.page.locator("#canvas").screenshot())).convert("RGB")
-        found = set()
-        for point in range(
-            self.page.evaluate("document.getElementById('canvas').data[0].x.length")
-        ):
-            x, y = self.page.evaluate(PLACE, point)
-            found.add(shot.getpixel((int(x - box["x"]), int(y - box["y"]))))
-        return found
-
-
 @pytest.fixture(scope="module")
 def context() -> Iterator[Any]:
-    # One for all tests, so that plotly is fetched and compiled once.
     with chromium() as browser:
         opened = browser.new_context(viewport={"width": 1100, "height": 750}, color_scheme="light")
         opened.set_default_timeout(30_000)
@@ -89,13 +39,13 @@ def context() -> Iterator[Any]:
 
 
 @pytest.fixture
-def watched(context: Any) -> Iterator[WatchedMap]:
-    page = WatchedMap(context.new_page())
+def watched(context: Any) -> Iterator[MapPage]:
+    page = MapPage(context.new_page())
     yield page
     page.close()
 
 
-def test_the_map_draws_every_colour(watched: WatchedMap, address: str, gallery: Gallery) -> None:
+def test_the_map_draws_every_colour(watched: MapPage, address: str, gallery: Gallery) -> None:
     watched.open(f"{address}/map/{gallery.projection}")
     by_cluster = watched.colours()
     for hue in ((0, 114, 178), (230, 159, 0), (0, 158, 115)):  # the first three of the palette
@@ -109,22 +59,33 @@ def test_the_map_draws_every_colour(watched: WatchedMap, address: str, gallery: 
     assert [int(c) for c in counts] == [27, 27, 27, 9]
 
 
-def test_hovering_shows_a_card(watched: WatchedMap, address: str, gallery: Gallery) -> None:
+def test_names_stand_on_their_clusters(watched: MapPage, address: str, gallery: Gallery) -> None:
+    watched.open(f"{address}/map/{gallery.projection}", names=True)
+    names = watched.page.locator("#canvas + .names span:visible")
+    assert names.count() == len(COLOURS)
+    green = names.filter(has_text="green").bounding_box()
+    middle = (green["x"] + green["width"] / 2, green["y"] + green["height"] / 2)
+    places = [watched.place(point) for point in range(PER_COLOUR, 2 * PER_COLOUR)]
+    assert min(x for x, _ in places) <= middle[0] <= max(x for x, _ in places)
+    assert min(y for _, y in places) <= middle[1] <= max(y for _, y in places)
+    watched.page.get_by_label("Names on the map").click()
+    assert names.count() == 0
+    watched.page.wait_for_url("**#*names=off")
+
+
+def test_hovering_shows_a_card(watched: MapPage, address: str, gallery: Gallery) -> None:
     watched.open(f"{address}/map/{gallery.projection}")
-    watched.move_to(IMAGES // 2)
+    watched.hover(IMAGES // 2)
     card = watched.page.locator("#card")
-    card.wait_for(state="visible")
     assert "Item" in card.inner_text()
     assert "colour" in card.inner_text()
-    image = card.locator("img")
-    image.wait_for()
     watched.page.wait_for_function("document.querySelector('#card img').naturalWidth === 24")
     watched.page.mouse.move(5, 5)
     card.wait_for(state="hidden")
 
 
 def test_a_click_opens_the_item_and_its_neighbours(
-    watched: WatchedMap, address: str, gallery: Gallery
+    watched: MapPage, address: str, gallery: Gallery
 ) -> None:
     watched.open(f"{address}/map/{gallery.projection}")
     item = watched.hover(IMAGES // 2)
@@ -135,48 +96,75 @@ def test_a_click_opens_the_item_and_its_neighbours(
     assert panel.locator("h2").inner_text() == f"Item {item}"
     neighbours = panel.locator(".neighbours li")
     assert neighbours.count() == 12
-    assert f"item={item}" in watched.page.url
-    rings = "document.getElementById('canvas').data[1].x.length"
-    watched.page.wait_for_function(f"{rings} === 13")
+    watched.page.wait_for_url(f"**item={item}*")
+    watched.page.mouse.move(5, 5)
+    watched.until(f"{RINGS} === 13")
     other = neighbours.first.get_attribute("data-item")
     neighbours.first.locator("a").click()
     watched.page.wait_for_function(f"document.getElementById('panel').dataset.item === '{other}'")
     assert panel.locator("h2").inner_text() == f"Item {other}"
+    watched.page.mouse.move(5, 5)
     watched.page.keyboard.press("Escape")
     panel.wait_for(state="hidden")
-    watched.page.wait_for_function(f"{rings} === 0")
+    watched.until(f"{RINGS} === 0")
 
 
-def test_colour_by_changes_the_colours(watched: WatchedMap, address: str, gallery: Gallery) -> None:
+def test_colour_by_changes_the_colours(watched: MapPage, address: str, gallery: Gallery) -> None:
     watched.open(f"{address}/map/{gallery.projection}")
     seen = [watched.colours()]
     for colour in ("label:colour", f"outlier:{gallery.clusters}:1", "plain"):
         watched.page.select_option("#colour", colour)
-        watched.page.wait_for_function(
-            f"document.getElementById('nearsql-map').dataset.drawn === '{colour}'"
-        )
-        watched.page.wait_for_timeout(300)  # WebGL draws at the next frame
+        watched.drawn(colour)
         seen.append(watched.colours())
     for before, after in pairwise(seen):
         assert before != after
-    assert watched.page.locator("#legend-section").is_hidden()
+    assert watched.page.locator("#legend").is_hidden()
+    watched.page.wait_for_url("**colour=plain*")
 
 
-def test_the_legend_hides_and_shows(watched: WatchedMap, address: str, gallery: Gallery) -> None:
+def test_sql_colours_the_points(watched: MapPage, address: str, gallery: Gallery) -> None:
     watched.open(f"{address}/map/{gallery.projection}")
-    drawn = "document.getElementById('canvas').data[0].x.length"
+    watched.page.select_option("#colour", "sql")
+    area = watched.page.locator("#colour-sql")
+    area.fill("select id, id % 2 from items")
+    area.press("Control+Enter")
+    watched.drawn("sql:select id, id % 2 from items")
+    ends = watched.page.locator("#legend .ends span").all_inner_texts()
+    assert ends == ["0", "1"]
+    area.fill("select id, iif(id % 2, 'odd', 'even') from items where id < 11")
+    watched.page.get_by_role("button", name="Colour", exact=True).click()
+    watched.page.locator("#legend .name", has_text="even").wait_for()
+    names = watched.page.locator("#legend .name").all_inner_texts()
+    assert names == ["even", "odd", "without a value"]
+    area.fill("delete from items")
+    watched.page.get_by_role("button", name="Colour", exact=True).click()
+    said = watched.page.locator("#colouring .said")
+    said.wait_for(state="visible")
+    assert "must begin with SELECT" in said.inner_text()
+    watched.said.clear()  # the browser has told of the refusal, status 400
+
+
+def test_the_legend_hides_and_shows(watched: MapPage, address: str, gallery: Gallery) -> None:
+    watched.open(f"{address}/map/{gallery.projection}")
+    shown = "(view.scatter.mask ?? Array(90).fill(1)).filter((m) => m === 1).length"
     first = watched.page.locator("#legend button").first
     first.click()
-    watched.page.wait_for_function(f"{drawn} === {IMAGES} - 27")
+    watched.until(f"{shown} === {IMAGES} - 27")
     assert first.get_attribute("aria-pressed") == "false"
+    watched.page.wait_for_url("**hidden=0*")
     first.click(modifiers=["Shift"])
-    watched.page.wait_for_function(f"{drawn} === 27")
-    first.click(modifiers=["Shift"])
-    watched.page.wait_for_function(f"{drawn} === {IMAGES}")
+    watched.page.mouse.move(5, 5)
+    watched.until(f"{shown} === 27")
+    watched.page.wait_for_url("**hidden=1*")
+    watched.open(watched.page.url)
+    assert watched.value(shown) == 27
+    watched.page.locator("#legend button").first.click(modifiers=["Shift"])
+    watched.page.mouse.move(5, 5)
+    watched.until(f"{shown} === {IMAGES}")
 
 
 def test_the_keyboard_goes_from_point_to_point(
-    watched: WatchedMap, address: str, gallery: Gallery
+    watched: MapPage, address: str, gallery: Gallery
 ) -> None:
     watched.open(f"{address}/map/{gallery.projection}")
     watched.page.focus("#canvas")
@@ -184,48 +172,53 @@ def test_the_keyboard_goes_from_point_to_point(
     seen = set()
     for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft"):
         watched.page.keyboard.press(key)
-        card.wait_for(state="visible")
-        watched.page.wait_for_timeout(150)
-        seen.add(card.get_attribute("data-item"))
+        item = watched.value("view.points.ids[view.cursor]")
+        watched.page.locator(f"#card[data-item='{item}']").wait_for(state="visible")
+        seen.add(item)
     assert len(seen) > 1
     item = card.get_attribute("data-item")
     watched.page.keyboard.press("Enter")
     watched.page.locator("#panel").wait_for(state="visible")
     assert watched.page.locator("#panel h2").inner_text() == f"Item {item}"
-    span = "(r => r[1] - r[0])(document.getElementById('canvas')._fullLayout.xaxis.range)"
-    wide = watched.page.evaluate(span)
-    watched.page.focus("#canvas")
+    wide = watched.value(SPAN)
     watched.page.keyboard.press("+")
-    watched.page.wait_for_function(f"{span} < {wide}")
+    watched.until(f"{SPAN} < {wide}")
+    watched.page.wait_for_url("**view=*")
     watched.page.keyboard.press("0")
-    watched.page.wait_for_function(f"Math.abs({span} - {wide}) < 0.01 * {wide}")
+    watched.until(f"Math.abs({SPAN} - {wide}) < 0.01 * {wide}")
+    watched.page.keyboard.press("/")
+    assert watched.page.evaluate("document.activeElement.id") == "within"
 
 
-def test_an_address_opens_what_it_names(
-    watched: WatchedMap, address: str, gallery: Gallery
-) -> None:
-    watched.open(f"{address}/map/{gallery.projection}#colour=label%3Acolour&item={PER_COLOUR}")
-    watched.page.locator("#panel").wait_for(state="visible")
+def test_an_address_opens_what_it_names(watched: MapPage, address: str, gallery: Gallery) -> None:
+    watched.open(
+        f"{address}/map/{gallery.projection}#colour=label%3Acolour&item={PER_COLOUR}&view=0,4,0,3"
+    )
+    watched.page.locator("#panel h2").wait_for()
     assert watched.page.locator("#panel h2").inner_text() == f"Item {PER_COLOUR}"
     assert watched.page.locator("#colour").input_value() == "label:colour"
     assert watched.page.locator("#legend .name").all_inner_texts() == sorted(COLOURS)
+    seen = watched.value("view.scatter.view()")
+    assert (seen["x"][0] + seen["x"][1]) / 2 == pytest.approx(2)
+    assert seen["y"][1] - seen["y"][0] >= 3
 
 
-def test_names_and_texts_never_run(watched: WatchedMap, address: str, gallery: Gallery) -> None:
-    watched.open(f"{address}/map/{gallery.projection}#item=71")
-    watched.page.locator("#panel").wait_for(state="visible")
+def test_names_and_texts_never_run(watched: MapPage, address: str, gallery: Gallery) -> None:
+    watched.open(f"{address}/map/{gallery.projection}#item=71", names=True)
+    watched.page.locator("#panel h2").wait_for()
     assert "<script>" in watched.page.locator("#legend").inner_text()
+    assert "<script>" in watched.page.locator("#canvas + .names").inner_text()
     for path in ("", f"/clusters/{gallery.clusters}", f"/items/{IMAGES + 1}"):
         watched.page.goto(address + path)
         assert watched.page.evaluate("window.hacked") is None
 
 
-def test_it_follows_the_dark(watched: WatchedMap, address: str, gallery: Gallery) -> None:
+def test_it_follows_the_dark(watched: MapPage, address: str, gallery: Gallery) -> None:
     watched.open(f"{address}/map/{gallery.projection}")
     paper = "getComputedStyle(document.body).backgroundColor"
     assert watched.page.evaluate(paper) == "rgb(255, 255, 255)"
     before = watched.colours()
     watched.page.emulate_media(color_scheme="dark")
-    watched.page.wait_for_timeout(500)
+    watched.drawn()
     assert sum(int(v) for v in watched.page.evaluate(paper)[4:-1].split(",")) < 100
     assert watched.colours() != before

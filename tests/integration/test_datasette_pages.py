@@ -6,33 +6,13 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
 import pytest
-from gallery import COLOURS, IMAGES, PER_COLOUR, SCRIPT, Gallery
+from gallery import COLOURS, PER_COLOUR, Gallery
 from served import Site, site
 
-from nearsql.datasette_plugins import maps
 from nearsql.udfs import connection
 
 ROOT = "/-/nearsql/gallery"
-
-
-def columns(
-    site: Site, run: int, colour: str
-) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The header and the four columns of a map, read as the format says."""
-    response = site.get(f"{ROOT}/map/{run}/columns?colour={colour}")
-    assert response.status_code == 200
-    assert response.headers["content-type"] == "application/octet-stream"
-    body = response.content
-    length = int.from_bytes(body[:4], "little")
-    header = json.loads(body[4 : 4 + length])
-    n, start = header["points"], 4 + length
-    assert start % 4 == 0
-    assert len(body) == start + 16 * n
-    kinds = ("<f4", "<f4", "<i4", "<f4" if header["is_number"] else "<i4")
-    parts = [np.frombuffer(body, t, n, start + 4 * n * i) for i, t in enumerate(kinds)]
-    return header, parts[0], parts[1], parts[2], parts[3]
 
 
 def test_the_overview_shows_every_block(gallery_site: Site, gallery: Gallery) -> None:
@@ -110,68 +90,6 @@ def test_a_contact_sheet_has_each_member(gallery_site: Site, gallery: Gallery) -
     assert {int(i) for i in re.findall(r'title="Item (\d+)"', noise)} == set(range(10, 91, 10))
 
 
-def test_map_columns_by_cluster(gallery_site: Site, gallery: Gallery) -> None:
-    header, x, y, ids, codes = columns(
-        gallery_site, gallery.projection, f"cluster:{gallery.clusters}:1"
-    )
-    assert header["points"] == header["total"] == IMAGES
-    assert ids.tolist() == list(range(1, IMAGES + 1))
-    expected = [-1 if i % 10 == 0 else (i - 1) // PER_COLOUR for i in ids]
-    assert codes.tolist() == expected
-    assert [entry["name"] for entry in header["legend"]] == ["cluster 0", "green", f"blue {SCRIPT}"]
-    db = connection.connect(gallery.path, read_only=True)
-    points = db.execute("select x, y from projection_points order by item_id").fetchall()
-    db.close()
-    assert np.array_equal(np.array(points, "<f4"), np.stack([x, y], axis=1))
-
-
-def test_map_columns_by_label(gallery_site: Site, gallery: Gallery) -> None:
-    header, _, _, ids, codes = columns(gallery_site, gallery.projection, "label:colour")
-    names = {entry["code"]: entry["name"] for entry in header["legend"]}
-    assert [names[c] for c in codes] == [COLOURS[(i - 1) // PER_COLOUR] for i in ids]
-    header, _, _, _, codes = columns(gallery_site, gallery.projection, "label:topic")
-    assert header["legend"] == []
-    assert set(codes.tolist()) == {maps.WITHOUT}
-
-
-def test_map_columns_by_outlier_score(gallery_site: Site, gallery: Gallery) -> None:
-    header, _, _, ids, scores = columns(
-        gallery_site, gallery.projection, f"outlier:{gallery.clusters}:1"
-    )
-    assert header["is_number"]
-    expected = np.array([((i - 1) % PER_COLOUR) / PER_COLOUR for i in ids], "<f4")
-    assert np.array_equal(scores, expected)
-
-
-def test_a_large_map_is_sampled_evenly_and_says_so(
-    gallery_site: Site, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maps, "POINTS_SHOWN", 45)
-    header, _, _, ids, codes = columns(
-        gallery_site, gallery.projection, f"cluster:{gallery.clusters}:1"
-    )
-    assert header["total"] == IMAGES
-    assert 40 <= header["points"] <= 50
-    assert len(header["legend"]) == len(COLOURS)
-    assert columns(gallery_site, gallery.projection, "plain")[3].tolist() == ids.tolist()
-    assert np.bincount(codes[codes >= 0]).min() >= 10
-
-
-def test_the_map_page_offers_its_own_clustering_first(gallery_site: Site, gallery: Gallery) -> None:
-    page = gallery_site.get(f"{ROOT}/map/{gallery.projection}").text
-    options = re.findall(r'<option value="([^"]+)"', page)
-    run = gallery.clusters
-    assert options == [
-        f"cluster:{run}:1",
-        "label:colour",
-        "label:topic",
-        f"outlier:{run}:1",
-        "plain",
-    ]
-    settings = json.loads(unescape(re.search(r'data-settings="([^"]+)"', page)[1]))
-    assert settings["space"] == "paint/space"
-
-
 def test_an_item_shows_labels_clusters_and_neighbours(gallery_site: Site, gallery: Gallery) -> None:
     page = gallery_site.get(f"{ROOT}/items/2").text
     assert "colour" in page
@@ -216,13 +134,6 @@ def test_what_is_not_there_is_404_with_a_sentence(
     response = gallery_site.get(ROOT + path)
     assert response.status_code == 404
     assert sentence in unescape(response.text)
-
-
-@pytest.mark.parametrize("colour", ["red", "cluster:x:1", "cluster:1", "outlier:1:-1"])
-def test_an_unknown_colouring_is_400_with_a_sentence(gallery_site: Site, colour: str) -> None:
-    response = gallery_site.get(f"{ROOT}/map/2/columns?colour={colour}")
-    assert response.status_code == 400
-    assert "colour must be" in response.text
 
 
 def test_pages_live_below_base_url(gallery: Gallery) -> None:

@@ -1,0 +1,102 @@
+// The names of groups on the map: at their middles, the largest first, never one over another.
+
+const MOST = 120; // drawn at once; more are too many to read
+const LONGEST = 34; // letters of a name
+const GAP = 14; // pixels between two names, beside each other
+const TOOLS = 48; // pixels at the right edge that the tools of the map cover
+const SAMPLE = 4000; // points of a group that its middle is computed from
+
+/**
+ * Where the groups lie: the point nearest to the medians of x and y, so that a name stands on its group
+ * even when that is bent around another.
+ *
+ * @returns {{code, x, y, n}[]} the largest group first; points of no group (codes below 0) left out
+ */
+export function middlesOf(x, y, codes) {
+  const counts = new Map();
+  for (const code of codes) if (code >= 0) counts.set(code, (counts.get(code) ?? 0) + 1);
+  const taken = new Map();
+  for (const [code, n] of counts) {
+    taken.set(code, { step: Math.ceil(n / SAMPLE), seen: 0, points: [] });
+  }
+  for (let i = 0; i < codes.length; i++) {
+    const group = taken.get(codes[i]);
+    if (group && group.seen++ % group.step === 0) group.points.push(i);
+  }
+  const middles = [];
+  for (const [code, { points }] of taken) {
+    const mx = median(Float64Array.from(points, (i) => x[i]));
+    const my = median(Float64Array.from(points, (i) => y[i]));
+    let nearest = points[0];
+    let shortest = Infinity;
+    for (const i of points) {
+      const distance = (x[i] - mx) ** 2 + (y[i] - my) ** 2;
+      if (distance < shortest) [nearest, shortest] = [i, distance];
+    }
+    middles.push({ code, x: x[nearest], y: y[nearest], n: counts.get(code) });
+  }
+  return middles.sort((a, b) => b.n - a.n || a.code - b.code);
+}
+
+function median(values) {
+  values.sort();
+  return values[values.length >> 1];
+}
+
+function shortened(name) {
+  const letters = Array.from(name);
+  return letters.length > LONGEST ? letters.slice(0, LONGEST - 1).join("").trim() + "\u2026" : name;
+}
+
+/** The layer of names over one map. */
+export class Names {
+  constructor(layer) {
+    this.layer = layer;
+    this.entries = [];
+    this.spans = [];
+    this.ruler = document.createElement("canvas").getContext("2d");
+  }
+
+  /** @param {{name, x, y, n}[]} entries the most important first */
+  set(entries) {
+    const most = entries.length ? entries[0].n : 1;
+    const family = getComputedStyle(this.layer).fontFamily;
+    this.entries = entries.map(({ name, x, y, n }) => {
+      const text = shortened(name);
+      const size = Math.round(11 + 3 * Math.sqrt(n / most));
+      this.ruler.font = `600 ${size}px ${family}`;
+      return { text, x, y, size, width: this.ruler.measureText(text).width + GAP, height: size * 1.6 };
+    });
+  }
+
+  /** Places the names for a view, {x: [low, high], y: [low, high]} in the units of the points. */
+  place(view) {
+    const width = this.layer.clientWidth;
+    const height = this.layer.clientHeight;
+    const placed = [];
+    for (const entry of this.entries) {
+      if (placed.length === MOST) break;
+      const px = (width * (entry.x - view.x[0])) / (view.x[1] - view.x[0]);
+      const py = (height * (view.y[1] - entry.y)) / (view.y[1] - view.y[0]);
+      if (px < 0 || py < 0 || px > width || py > height) continue;
+      // At the edge a name is moved in, so that it can be read.
+      const half = entry.width / 2;
+      const x = Math.max(half, Math.min(width - half - TOOLS, px));
+      const y = Math.max(entry.height / 2, Math.min(height - entry.height / 2, py));
+      const isFree = placed.every(
+        (other) =>
+          Math.abs(other.x - x) * 2 >= other.entry.width + entry.width ||
+          Math.abs(other.y - y) * 2 >= other.entry.height + entry.height,
+      );
+      if (isFree) placed.push({ entry, x, y });
+    }
+    placed.forEach(({ entry, x, y }, k) => {
+      const span = (this.spans[k] ??= this.layer.appendChild(document.createElement("span")));
+      if (span.textContent !== entry.text) span.textContent = entry.text;
+      span.style.fontSize = `${entry.size}px`;
+      span.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px) translate(-50%, -50%)`;
+      span.hidden = false;
+    });
+    for (let k = placed.length; k < this.spans.length; k++) this.spans[k].hidden = true;
+  }
+}
