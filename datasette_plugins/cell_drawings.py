@@ -37,7 +37,7 @@ def curve(values: NDArray[Any]) -> Markup:
     low, high = min(low, 0.0) / 2, max(high, 0.0) / 2
 
     def y(value: float) -> str:
-        return f"{1 + (_HEIGHT - 2) * (high - value / 2) / (high - low or 1.0):.3g}"
+        return f"{1 + (_HEIGHT - 2) * ((high - value / 2) / (high - low or 1.0)):.3g}"
 
     parts = np.array_split(finite, min(_POINTS, finite.size))
     step = _WIDTH / max(1, len(parts) - 1)
