@@ -178,11 +178,20 @@ function hover(point) {
   card.hidden = false;
   const frame = view.host.getBoundingClientRect();
   const [px, py] = view.scatter.screen(point);
-  const x = frame.left + px + AWAY;
-  const isRight = x + card.offsetWidth > document.documentElement.clientWidth;
-  card.style.left = `${Math.max(8, isRight ? x - 2 * AWAY - card.offsetWidth : x)}px`;
-  const lowest = document.documentElement.clientHeight - card.offsetHeight - 8;
-  card.style.top = `${Math.max(8, Math.min(frame.top + py + AWAY, lowest))}px`;
+  beside(frame.left + px, frame.top + py);
+  for (const image of card.querySelectorAll("img")) {
+    image.addEventListener("load", () => beside(frame.left + px, frame.top + py));
+  }
+}
+
+// Places the card to the right of a place of the window, or to its left where there is no room.
+function beside(left, top) {
+  const { clientWidth, clientHeight } = document.documentElement;
+  const isLeft = left + AWAY + card.offsetWidth > clientWidth;
+  const x = isLeft ? left - AWAY - card.offsetWidth : left + AWAY;
+  const y = Math.min(top + AWAY, clientHeight - card.offsetHeight - 8);
+  card.style.left = `${Math.max(8, Math.min(x, clientWidth - card.offsetWidth - 8))}px`;
+  card.style.top = `${Math.max(8, y)}px`;
 }
 
 function hideCard() {
@@ -192,6 +201,7 @@ function hideCard() {
 function open(point) {
   const item = view.points.ids[point];
   opened = item;
+  hideCard();
   const close = element("button", { type: "button", className: "close", ariaLabel: "Close the item" }, "\u00d7");
   close.addEventListener("click", shut);
   const picture = pictureOf(item);

@@ -3,6 +3,8 @@
 import asyncio
 import html
 import re
+import threading
+from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,11 +33,14 @@ class Pages:
         from datasette.app import Datasette
         from datasette.utils import tilde_encode
 
-        self._runner = asyncio.Runner()
+        # A loop of its own: where this is called, in a notebook, one may be running already.
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
         settings = {"sql_time_limit_ms": SQL_TIME_LIMIT_MS}
         self._datasette: Any = Datasette([str(self._file)], settings=settings)
         self._root = f"/-/nearsql/{tilde_encode(self._file.stem)}/"
-        self._runner.run(self._datasette.invoke_startup())
+        self._run(self._datasette.invoke_startup())
         return self
 
     def __exit__(
@@ -48,7 +53,12 @@ class Pages:
             database.close()
         if self._datasette.executor is not None:
             self._datasette.executor.shutdown(wait=True)
-        self._runner.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def get(self, path: str) -> bytes:
         """What a page answers. Raises UserError with the sentence of one that refuses."""
@@ -63,7 +73,8 @@ class Pages:
         async def ask() -> list[bytes | UserError]:
             return list(await asyncio.gather(*(self._ask(self._root + path) for path in paths)))
 
-        return self._runner.run(ask())
+        found: list[bytes | UserError] = self._run(ask())
+        return found
 
     async def _ask(self, path: str) -> bytes | UserError:
         answer = await self._datasette.client.get(path)
@@ -78,6 +89,6 @@ class Pages:
         """A script or style, from the place where the pages, of which `page` is one, have theirs."""
         found = _ASSETS.search(page.decode())
         assert found is not None, "a page without assets"
-        answer = self._runner.run(self._datasette.client.get(found[0] + name))
+        answer = self._run(self._datasette.client.get(found[0] + name))
         assert answer.status_code == 200, name
         return str(answer.text)
