@@ -68,40 +68,37 @@ def picture(rows: Sequence[Row], shown: int = SHOWN) -> Picture:
 
 def _columns(rows: Mapping[str, Row], edges: Iterable[tuple[str, str]]) -> dict[str, int]:
     """The column of each node: 0 is the chosen run's, what it stands on is negative."""
-    before = {name for name, row in rows.items() if row["steps"] <= 0}
-    after = {name for name, row in rows.items() if row["steps"] >= 0}
-    (chosen,) = before & after
-    sources: dict[str, list[str]] = {}
-    targets: dict[str, list[str]] = {}
+    steps = {name: abs(row["steps"]) for name, row in rows.items()}
+    after: dict[str, list[str]] = {name: [] for name, row in rows.items() if row["steps"] >= 0}
+    before: dict[str, list[str]] = {name: [] for name, row in rows.items() if row["steps"] <= 0}
     for source, target in edges:
-        if source in after and target in after and target != chosen:
-            sources.setdefault(target, []).append(source)
-        if source in before and target in before and source != chosen:
-            targets.setdefault(source, []).append(target)
-    places = _longest(after, sources)
-    return places | {name: -steps for name, steps in _longest(before, targets).items()}
+        if source in after and target in after and steps[target]:
+            after[target].append(source)
+        if source in before and target in before and steps[source]:
+            before[source].append(target)
+    places = _longest(after, steps)
+    return places | {name: -place for name, place in _longest(before, steps).items()}
 
 
-def _longest(names: Iterable[str], nearer: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def _longest(nearer: dict[str, list[str]], steps: Mapping[str, int]) -> dict[str, int]:
     """By how many steps at most each leads to the one that has nothing nearer.
 
-    nearer: the next ones on the way there. A way that comes back to itself counts as none: a file
-    from elsewhere may say that two runs read each other.
+    nearer: the next ones on the way there; steps: how many the shortest way has. Ways that come back to
+    themselves are left out: a file from elsewhere may say that two runs read each other.
     """
     found: dict[str, int] = {}
-    for start in names:
-        stack = [(start, iter(nearer.get(start, ())))]
-        is_open = {start}
-        while stack:
-            name, rest = stack[-1]
-            other = next((n for n in rest if n not in found and n not in is_open), None)
-            if other is not None:
-                stack.append((other, iter(nearer.get(other, ()))))
-                is_open.add(other)
-                continue
-            found[name] = 1 + max((found.get(n, 0) for n in nearer.get(name, ())), default=-1)
-            is_open.discard(name)
-            stack.pop()
+    while len(found) < len(nearer):
+        ready = {
+            name: 1 + max((found[n] for n in others), default=-1)
+            for name, others in nearer.items()
+            if name not in found and all(n in found for n in others)
+        }
+        if not ready:
+            nearer = {
+                name: [n for n in others if n in found or steps[n] < steps[name]]
+                for name, others in nearer.items()
+            }
+        found |= ready
     return found
 
 
