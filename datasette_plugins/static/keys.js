@@ -3,6 +3,10 @@
 // A page lists its own keys in <dl data-keys hidden>, a <div><dt>key</dt><dd>what it does</dd></div> each.
 // What / goes to is the field with data-slash, else the page's search box, else the page Search.
 
+// What readers of the screen ask first, and Datasette's page does not say: its language, where it begins.
+document.documentElement.lang ||= "en";
+document.querySelector("section.content")?.setAttribute("role", "main");
+
 const GO = {
   o: "Overview",
   m: "Map",

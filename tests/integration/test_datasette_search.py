@@ -1,6 +1,7 @@
 """The page of searches: what is found is what SQL finds, however it is asked for."""
 
 import re
+import sys
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -29,6 +30,7 @@ from nearsql.datasette_plugins.search import filled
 from nearsql.datasette_plugins.search_image import multipart_fields
 from nearsql.datasette_plugins.search_request import read_request
 from nearsql.datasette_plugins.search_words import match_expression
+from nearsql.pipeline import encoders
 from nearsql.pipeline.index.text import drop_text_index
 from nearsql.udfs import connection, dbapi
 
@@ -444,6 +446,34 @@ def test_without_an_index_words_say_so_and_meaning_still_works(
         assert "nearsql index FILE --text" in words.text
         assert f'value="{TFIDF}" selected' in own.get(ROOT).text
         assert shown(own.get(f"{ROOT}?q=worm").text)[0] in (IMAGES + 1, IMAGES + 3)
+
+
+def test_without_the_extra_the_page_names_it(
+    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "searched.db"
+    db = connection.connect(searched.path)
+    db.execute("vacuum into ?", (str(copy),))
+    db.close()
+    db = connection.connect(copy)
+    db.execute(
+        "update models set parameters_json = json_set(parameters_json, '$.model', 'clip:ViT-B-32')"
+        " where id = (select model_id from spaces where name = ?)",
+        (PIXELS,),
+    )
+    db.commit()
+    db.close()
+
+    monkeypatch.setitem(sys.modules, "open_clip", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, encoders.MODULES["clip"], raising=False)
+    with site(copy) as own:
+        assert f'value="{PIXELS}" selected' in own.get(ROOT).text  # what shows is found by meaning
+        for refused in (
+            own.get(f"{ROOT}?q=a+red+bus&space={PIXELS}"),
+            raw(own, f"{ROOT}?space={PIXELS}", greys()[0]),
+        ):
+            assert refused.status_code == 400
+            assert "pip install 'nearsql[vision]'" in unescape(refused.text)
 
 
 def test_texts_and_names_are_inert(own: Site, searched: Searched) -> None:
