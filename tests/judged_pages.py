@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 from evaluated import evaluate, fill
-from judged_images import add_detector, add_images, add_space, annotate, judge
+from judged_images import Seen, add_detector, add_images, add_space, annotate, judge
 
 from nearsql.pipeline.cli import cli
 from nearsql.pipeline.failures import failures
@@ -42,7 +42,7 @@ def build(path: Path) -> Judged:
     random = np.random.default_rng(0)
     places = np.repeat(np.eye(3) * 10, PER_KIND, axis=0) + random.normal(size=(TEXTS, 3))
     vectors = np.concatenate([places, places[:1] + 1e-4, [[200.0, 200.0, 200.0]]])
-    kinds: list[str | None] = [KINDS[i // PER_KIND] for i in range(TEXTS)] + [KINDS[0], KINDS[2]]
+    kinds: list[str | None] = [*(KINDS[i // PER_KIND] for i in range(TEXTS)), KINDS[0], KINDS[2]]
     kinds[MISLABELLED - 1] = KINDS[1]
     sizes: list[str | None] = [f"{vector[0]:.4f}" for vector in vectors]
     fill(
@@ -79,7 +79,7 @@ def build_photos(path: Path) -> Photos:
         model = add_detector(db)
         for item in range(1, IMAGES + 1):
             annotate(db, item, (item, "cat", BOX))
-        seen = {item: [("cat", BOX, 0.9, item)] for item in range(1, IMAGES + 1)}
+        seen: dict[int, Seen] = {item: [("cat", BOX, 0.9, item)] for item in range(1, IMAGES + 1)}
         seen[MISSED] = [("dog", BOX, 0.6, None)]
         for item in range(IMAGES - 5, IMAGES + 1):
             seen[item].append(("dog", FAR, 0.5 + item / 100, None))
