@@ -37,7 +37,8 @@ function tab(name) {
 // --- / ------------------------------------------------------------------------------------------
 
 function goToSearch() {
-  const field = document.querySelector("[data-slash], .content input[type=search]");
+  const field =
+    document.querySelector("[data-slash]") ?? document.querySelector(".content input[type=search]");
   if (field) {
     field.closest("details")?.setAttribute("open", "");
     field.focus();
