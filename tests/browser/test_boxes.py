@@ -1,22 +1,34 @@
 """The boxes on an item's image in a real browser: on the right pixels, switched on and off, asking nobody else."""
 
+import json
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from chromium import Watched, chromium
 from judged_images import HEIGHT, WIDTH, add_detector, add_images, annotate, judge
 from PIL import Image
 from served import free_port, server
 
-from nearsql.udfs import connection
+from nearsql.pipeline.runs import immediate
+from nearsql.udfs import connection, rle
 
 pytestmark = pytest.mark.browser
 
 FOUND = (20.0, 10.0, 80.0, 60.0)
 MISSED = (120.0, 30.0, 180.0, 90.0)
+
+
+def ring(box: tuple[float, float, float, float]) -> str:
+    """The mask of a box with a hole: its outer ten pixels."""
+    bitmap = np.zeros((HEIGHT, WIDTH), bool)
+    x_min, y_min, x_max, y_max = map(int, box)
+    bitmap[y_min:y_max, x_min:x_max] = True
+    bitmap[y_min + 10 : y_max - 10, x_min + 10 : x_max - 10] = False
+    return json.dumps(rle.encode(bitmap))
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +44,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ("dog", MISSED, 0.1, None),
     ]
     judge(db, add_detector(db), {1: seen})
+    with immediate(db):
+        db.execute("update annotations set mask_json = ? where id = 1", (ring(FOUND),))
     db.close()
     port = free_port()
     with server("-m", "datasette", "serve", str(path), "--port", str(port), port=port) as served:
@@ -112,3 +126,48 @@ def test_a_row_points_at_its_box(watched: Watched) -> None:
     watched.page.mouse.move(2, 2)
     assert watched.page.evaluate(dim) == "1"
     assert shown(watched) == {"o1", "o2", "p1", "p2"}
+
+
+def pixel(watched: Watched, x: float, y: float) -> tuple[int, ...]:
+    """The colour on the screen of a pixel of the image."""
+    image = watched.page.locator(".thing img").bounding_box()
+    scale = image["width"] / WIDTH
+    shot = Image.open(BytesIO(watched.page.screenshot())).convert("RGB")
+    colour: tuple[int, ...] = shot.getpixel(
+        (int(image["x"] + scale * x), int(image["y"] + scale * y))
+    )
+    return colour
+
+
+def test_a_mask_tints_its_pixels_and_not_its_hole(watched: Watched) -> None:
+    watched.page.locator("[data-part=names]").uncheck()
+    watched.page.mouse.move(2, 2)
+    plain = pixel(watched, 150, 20)
+    x, y = FOUND[0], (FOUND[1] + FOUND[3]) / 2
+    tinted, hole = pixel(watched, x + 5, y), pixel(watched, (x + FOUND[2]) / 2, y)
+    assert tinted[1] > plain[1] + 30  # towards the green of what was found
+    assert hole == plain
+    watched.page.locator("[data-part=masks]").uncheck()
+    assert pixel(watched, x + 5, y) == plain
+
+
+def test_keys_switch_what_is_drawn(watched: Watched) -> None:
+    line = watched.page.locator("[data-box=p1] .line")
+    mask = watched.page.locator("[data-box=o1] .mask")
+    name = watched.page.locator("[data-box=p1] text")
+    for key, part in (("b", line), ("m", mask), ("n", name)):
+        assert part.is_visible()
+        watched.page.keyboard.press(key)
+        assert not part.is_visible()
+        watched.page.keyboard.press(key)
+        assert part.is_visible()
+
+
+def test_an_address_may_mean_a_box(watched: Watched) -> None:
+    lit = watched.page.locator("svg.boxes .box.lit")
+    assert lit.count() == 0
+    watched.page.evaluate("location.hash = 'p3'")
+    watched.page.wait_for_function("document.querySelector('svg.boxes .box.lit') !== null")
+    assert lit.get_attribute("data-box") == "p3"
+    watched.page.evaluate("location.hash = 'another'")
+    watched.page.wait_for_function("document.querySelector('svg.boxes .box.lit') === null")
