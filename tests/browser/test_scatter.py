@@ -1,107 +1,33 @@
-"""The renderer of maps in a real browser: what it draws, where points are, and how the view moves.
+"""What the renderer of maps draws in a real browser, and what it is told to draw.
 
-It is asked as a page's script asks it, on a page that has nothing else. Which points are where is held
-against every point looked at one by one. Both painters must draw the same.
+Both painters must draw the same.
 """
 
 from collections.abc import Iterator
-from importlib.resources import files
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
-from chromium import Watched, chromium
-from PIL import Image
+from chromium import chromium
+from scatter_page import (
+    BLUE,
+    GREEN,
+    HEIGHT,
+    MAKE,
+    PAINTERS,
+    PALETTE,
+    RED,
+    WHITE,
+    WIDTH,
+    Map,
+    clustered,
+    seen_as,
+)  # fmt: skip
+
+from nearsql.datasette_plugins import map_columns
+from nearsql.datasette_plugins.map_points import Points, sample
 
 pytestmark = pytest.mark.browser
-
-STATIC = files("nearsql.datasette_plugins.static")
-ORIGIN = "http://127.0.0.1:9"
-WIDTH, HEIGHT = 600, 400
-PAGE = f"""<!doctype html><meta charset="utf-8"><style>
-html {{ --ink: #101010; --paper: #ffffff; --noise: #aaaaaa; --without: #dddddd; --c0: #0000ff; }}
-body {{ margin: 0; background: #ffffff; }}
-#host {{ width: {WIDTH}px; height: {HEIGHT}px; }}
-</style><div id="host"></div>"""
-RED, GREEN, BLUE = (220, 0, 0), (0, 160, 0), (0, 0, 255)
-WHITE = (255, 255, 255)
-PALETTE = ["#dc0000", "#00a000", "#0000ff"]
-PAINTERS = ("webgl", "raster")
-
-MAKE = """async ([painter, x, y]) => {
-    const { Scatter } = await import("/static/scatter.js");
-    window.told = [];
-    window.s = new Scatter(document.getElementById("host"), {
-        onHover: (i) => told.push(["hover", i]),
-        onClick: (i) => told.push(["click", i]),
-        onLasso: (found, polygon) => told.push(["lasso", [...found], polygon]),
-        onView: (view) => { window.seen = view; },
-    }, painter);
-    s.setPoints({ x: Float32Array.from(x), y: Float32Array.from(y) });
-}"""
-
-
-class Map(Watched):
-    """A page with a map of its own."""
-
-    def __init__(self, page: Any) -> None:
-        super().__init__(page)
-        page.route(f"{ORIGIN}/**", self._answer)
-        self.bodies: dict[str, tuple[int, bytes]] = {}
-        self.x = self.y = np.zeros(0)
-        page.goto(ORIGIN)
-
-    def _answer(self, route: Any) -> None:
-        path = route.request.url.removeprefix(ORIGIN)
-        if path in self.bodies:
-            status, body = self.bodies[path]
-            route.fulfill(status=status, body=body)
-        elif path.startswith("/static/"):
-            text = STATIC.joinpath(path.removeprefix("/static/")).read_text("utf-8")
-            route.fulfill(body=text, content_type="text/javascript")
-        else:
-            route.fulfill(body=PAGE, content_type="text/html")
-
-    def make(self, x: Any, y: Any, painter: str = "raster") -> None:
-        """A map of these places; they are kept as the browser has them, as float32."""
-        self.x = np.asarray(x, np.float32).astype(float)
-        self.y = np.asarray(y, np.float32).astype(float)
-        self.page.evaluate(MAKE, [painter, self.x.tolist(), self.y.tolist()])
-
-    def js(self, script: str, argument: Any = None) -> Any:
-        return self.page.evaluate(script, argument)
-
-    def colour(self, codes: list[int]) -> None:
-        script = "([codes, palette]) => s.setColours({ codes: Int32Array.from(codes), palette })"
-        self.js(script, [codes, PALETTE])
-
-    def mask(self, mask: Any) -> None:
-        self.js("(mask) => s.setMask(Uint8Array.from(mask))", np.asarray(mask).tolist())
-
-    def picture(self) -> np.ndarray:
-        """What the screen shows of the map: (height, width, 3), each from 0 to 255."""
-        self.js("s.whenDrawn()")
-        self.js("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        shot = self.page.locator("#host").screenshot()
-        return np.asarray(Image.open(BytesIO(shot)).convert("RGB")).astype(int)
-
-    def screen(self, point: int) -> tuple[float, float]:
-        px, py = self.js("(i) => s.screen(i)", point)
-        return px, py
-
-    def at(self, picture: np.ndarray, point: int, ratio: int = 1) -> np.ndarray:
-        px, py = self.screen(point)
-        return picture[int(py * ratio), int(px * ratio)]
-
-    def told(self, kind: str) -> list[Any]:
-        return [event[1:] for event in self.js("told") if event[0] == kind]
-
-
-def seen_as(colour: tuple[int, int, int], seen: np.ndarray, opacity: float = 0.85) -> bool:
-    """Whether this is the colour, drawn with an opacity on white."""
-    mixed = np.array(colour) * opacity + 255 * (1 - opacity)
-    return bool(np.abs(seen - mixed).max() <= 4)
 
 
 @pytest.fixture(scope="module")
@@ -123,20 +49,6 @@ def drawn(context: Any) -> Iterator[Map]:
     page = Map(context.new_page())
     yield page
     page.close()
-
-
-def clustered(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Places in clumps of different density, some of them the very same."""
-    random = np.random.default_rng(seed)
-    kind = random.integers(0, 6, n)
-    centres = random.normal(size=(6, 2)) * 10
-    places = (
-        centres[kind] + random.normal(size=(n, 2)) * np.array([0, 0.01, 0.1, 1, 2, 5])[kind, None]
-    )
-    return places[:, 0], places[:, 1]
-
-
-# --- what is drawn ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("painter", PAINTERS)
@@ -346,296 +258,75 @@ def test_a_graphics_card_draws_where_there_is_one(
     assert seen_as(GREEN, drawn.at(drawn.picture(), 1))
 
 
-# --- the view -----------------------------------------------------------------------------------
+# --- what the server sends ----------------------------------------------------------------------
 
 
-def test_everything_is_in_the_view_and_stays_there(drawn: Map) -> None:
-    x, y = clustered(1000)
-    drawn.make(x, y)
-
-    def all_inside(width: int, height: int) -> None:
-        places = np.array(drawn.js("Array.from(s.x, (_, i) => s.screen(i))"))
-        assert places.min() > 0
-        assert (places < [width, height]).all()
-        span = np.ptp(places, axis=0) / [width, height]
-        assert span.max() == pytest.approx(0.92)
-
-    all_inside(WIDTH, HEIGHT)
-    drawn.js("document.getElementById('host').style.width = '200px'")
-    drawn.page.wait_for_function("s.canvas.width === 200")
-    all_inside(200, HEIGHT)
-    # A view of somebody's choice is kept when the size changes.
-    drawn.js("s.setView({ x: [0, 2], y: [0, 1] })")
-    drawn.js("document.getElementById('host').style.width = '300px'")
-    drawn.page.wait_for_function("s.canvas.width === 300")
-    view = drawn.js("s.view()")
-    assert (sum(view["x"]) / 2, sum(view["y"]) / 2) == (1, 0.5)
-
-
-def test_the_view_is_what_was_set(drawn: Map) -> None:
-    drawn.make(*clustered(100))
-    drawn.js("s.setView({ x: [1, 4], y: [2, 4] })")  # the frame's own shape
-    view = drawn.js("s.view()")
-    assert np.allclose([view["x"], view["y"]], [[1, 4], [2, 4]])
-    assert drawn.js("seen") == view
-    assert drawn.js("s.toData(0, 0)") == pytest.approx([1, 4])
-    assert drawn.js("s.toScreen(4, 2)") == pytest.approx([WIDTH, HEIGHT])
-    # Bounds that hold more than the points.
-    drawn.js("s.setBounds({ x: [-100, 100], y: [-1, 1] })")
-    assert drawn.js("s.view()") == view
-    drawn.js("s.fit()")
-    assert drawn.js("s.view().x") == pytest.approx([-100 / 0.92, 100 / 0.92])
-
-
-def test_dragging_pans_and_the_wheel_zooms_at_the_pointer(drawn: Map) -> None:
-    drawn.make(*clustered(500))
-    drawn.js("s.whenDrawn()")
-    mouse = drawn.page.mouse
-    before = drawn.screen(0)
-    mouse.move(100, 100)
-    mouse.down()
-    mouse.move(120, 130, steps=4)
-    mouse.move(150, 90, steps=3)
-    mouse.up()
-    after = drawn.screen(0)
-    assert (after[0] - before[0], after[1] - before[1]) == pytest.approx((50, -10))
-    assert drawn.told("click") == []
-    place = drawn.js("s.toData(200, 150)")
-    scale = drawn.js("s.seen.scale")
-    mouse.move(200, 150)
-    mouse.wheel(0, -200)
-    drawn.page.wait_for_function(f"s.seen.scale > {scale * 1.2}")
-    assert drawn.js("s.toData(200, 150)") == pytest.approx(place)
-    mouse.wheel(0, 5000)
-    drawn.page.wait_for_function(f"s.seen.scale < {scale * 1.2}")
-    assert drawn.js("s.toData(200, 150)") == pytest.approx(place)
-    mouse.dblclick(30, 30)
-    assert drawn.js("s.fitted")
-    assert drawn.js("s.seen.scale") == pytest.approx(scale)
-
-
-def test_zoom_has_ends(drawn: Map) -> None:
-    drawn.make(*clustered(100))
-    whole = drawn.js("s.seen.scale")
-    drawn.js("s.zoomBy(1e12)")
-    assert drawn.js("s.seen.scale") == pytest.approx(whole * 50_000)
-    drawn.js("s.zoomBy(1e-12)")
-    assert drawn.js("s.seen.scale") == pytest.approx(whole / 4)
-
-
-def test_two_fingers_pinch_and_one_taps(browser: Any) -> None:
-    page = browser.new_page(viewport={"width": 700, "height": 500}, has_touch=True)
-    drawn = Map(page)
-    drawn.make([0, 1, 2], [0, 1, 0])
-    drawn.js("s.whenDrawn()")
-    fingers = page.context.new_cdp_session(page)
-
-    def touch(kind: str, *places: tuple[int, int]) -> None:
-        points = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(places)]
-        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-    before = drawn.js("[s.seen.scale, s.toData(300, 200)]")
-    touch("touchStart", (250, 200))
-    touch("touchStart", (250, 200), (350, 200))
-    touch("touchMove", (200, 200), (400, 200))
-    touch("touchMove", (150, 220), (450, 220))
-    touch("touchEnd")
-    scale, _ = before
-    assert drawn.js("s.seen.scale") == pytest.approx(3 * scale, rel=0.02)
-    assert drawn.js("(p) => s.toScreen(...p)", before[1]) == pytest.approx([300, 220], abs=2)
-    assert drawn.told("click") == []
-    drawn.js("s.fit()")
-    px, py = drawn.screen(1)
-    page.touchscreen.tap(px + 18, py)  # a finger is not exact
-    drawn.page.wait_for_function("told.some(([kind]) => kind === 'click')")
-    assert drawn.told("click") == [[1]]
-    drawn.close()
-
-
-def test_while_the_view_moves_a_part_is_drawn_and_then_all(drawn: Map) -> None:
-    drawn.js(MAKE, ["raster", [], []])
-    drawn.js(
-        """() => {
-            const x = Float32Array.from({ length: 100000 }, (_, i) => (i * 0.618) % 1);
-            s.setPoints({ x, y: x.map((v, i) => i / 100000) });
-            return s.whenDrawn();
+def test_points_and_colours_arrive_as_they_were_sent(
+    drawn: Map, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(4)
+    x, y = random.normal(size=(2, 500)).astype(np.float32)
+    ids = np.cumsum(random.integers(1, 1000, 500)) + 2**40
+    points = Points(ids, x, y, ())
+    chosen = sample(points, None, 400)
+    codes = random.integers(-2, 300, 500).astype(np.int32)
+    values = np.where(codes < 0, np.nan, codes / 7)
+    names = {code: f"group {code}" for code in range(300)}
+    identity = map_columns._identity(points, chosen)
+    drawn.bodies = {
+        "/columns": (200, map_columns._points_answer(points, chosen)),
+        "/colours?by=codes": (200, map_columns._codes_answer(dict(identity), codes, chosen, names)),
+        "/colours?by=values": (200, map_columns._numbers_answer(dict(identity), values, chosen)),
+        "/colours?by=plain": (200, map_columns._packed({"kind": "plain", **identity}, {})),
+    }
+    monkeypatch.setattr(map_columns, "EXACT_POINTS", 0)
+    drawn.bodies["/columns?limit=400"] = (200, map_columns._points_answer(points, chosen))
+    drawn.bodies["/colours?limit=400&by=plain"] = drawn.bodies["/colours?by=plain"]
+    told = drawn.js(
+        """async () => {
+            const { fetchMap, fetchColours } = await import("/static/columns.js");
+            const plainly = (found) => JSON.parse(JSON.stringify(found, (_, value) =>
+                ArrayBuffer.isView(value) ? Array.from(value, (v) => (v === v ? v : null)) : value));
+            const map = await fetchMap("/columns"), coarse = await fetchMap("/columns?limit=400");
+            const colours = [];
+            for (const key of ["codes", "values", "plain"]) {
+                colours.push(plainly(await fetchColours("/colours", key, map)));
+            }
+            const again = await fetchColours("/colours", "plain", coarse);
+            return [plainly(map), plainly(coarse), again.n, ...colours];
         }"""
     )
-    drawn.js(
-        """() => {
-            window.shares = [];
-            const draw = s.painter.draw.bind(s.painter);
-            s.painter.draw = (frame) => { shares.push(frame.share); draw(frame); };
-            s.share = 0.001; // as if a frame had taken a second
-            s.panBy(5, 5);
-        }"""
-    )
-    drawn.page.wait_for_function("shares.length > 0")
-    drawn.page.wait_for_function("shares.at(-1) === 1")
-    shares = drawn.js("shares")
-    assert shares[0] == 0.3  # never fewer than 30,000 points
-    # A frame that was quick allows more in the next.
-    assert drawn.js("s.share") > 0
+    exact, coarse, again, by_codes, by_values, plain = told
+    for answer in (exact, coarse):
+        assert (answer["n"], answer["total"]) == (400, 500)
+        assert answer["ids"] == ids[chosen].tolist()
+        assert answer["bounds"]["x"] == [x.min(), x.max()]
+    assert exact["x"] == x[chosen].tolist()
+    assert exact["y"] == y[chosen].tolist()
+    assert np.allclose(coarse["x"], x[chosen], atol=np.ptp(x) / 65535)
+    assert again == 400
+    assert by_codes["codes"] == codes[chosen].tolist()
+    items = {entry["name"]: entry["items"] for entry in by_codes["legend"]}
+    assert items == {f"group {c}": n for c, n in enumerate(np.bincount(codes[codes >= 0])) if n}
+    assert by_values["values"] == [None if np.isnan(v) else np.float32(v) for v in values[chosen]]
+    assert by_values["range"] == [0, values[codes >= 0].max()]
+    assert plain["codes"] == [0] * 400
 
 
-# --- which point --------------------------------------------------------------------------------
-
-
-def nearest(away: np.ndarray, radius: float) -> set[int]:
-    """The points at the least of these distances, if that is within the radius; else -1."""
-    least = away.min()
-    return set(np.flatnonzero(away <= least + 1e-6).tolist()) if least <= radius else {-1}
-
-
-def test_the_pointer_finds_the_nearest_point(drawn: Map) -> None:
-    n, radius = 3000, 12
-    drawn.make(*clustered(n))
-    random = np.random.default_rng(1)
-    mask = random.integers(0, 3, n)
-    for view, masked in (("s.fit()", False), ("s.setView({x:[-3,3],y:[-3,3]})", True)):
-        drawn.js(view)
-        if masked:
-            drawn.mask(mask)
-        screen = np.array(drawn.js("Array.from(s.x, (_, i) => s.screen(i))"))
-        anywhere = random.uniform(-20, [WIDTH + 20, HEIGHT + 20], (60, 2))
-        beside = screen[random.integers(0, n, 60)] + random.normal(size=(60, 2)) * 4
-        asked = np.vstack([anywhere, beside])
-        found = drawn.js("(places) => places.map((place) => s.pick(...place))", asked.tolist())
-        for place, point in zip(asked, found, strict=True):
-            away = np.hypot(*(screen - place).T)
-            shown = np.where(mask == 1, away, np.inf) if masked else away
-            expected = nearest(shown, radius)
-            if expected == {-1} and masked:  # a dimmed one, where there is no other
-                expected = nearest(np.where(mask == 2, away, np.inf), radius)
-            assert point in expected
-        assert sum(point >= 0 for point in found) > 20
-
-
-def test_the_keyboard_finds_the_next_point(drawn: Map) -> None:
-    drawn.make(*clustered(1500))
-    mask = np.random.default_rng(2).integers(0, 3, 1500)
-    drawn.mask(mask)
-    least = drawn.js("s.pointSize / 2 / s.seen.scale")
-    middle = drawn.js("s.toData(300, 200)")
-    away = np.hypot(drawn.x - middle[0], drawn.y - middle[1])
-    assert drawn.js("s.nearest(-1, [1, 0])") in nearest(np.where(mask == 1, away, np.inf), np.inf)
-    directions = ((1, 0), (-1, 0), (0, 1), (0, -1))
-    asked = [(point, way) for point in range(0, 1500, 60) for way in directions]
-    found = drawn.js("(asked) => asked.map(([i, way]) => s.nearest(i, way))", asked)
-    for (point, way), next_one in zip(asked, found, strict=True):
-        dx, dy = drawn.x - drawn.x[point], drawn.y - drawn.y[point]
-        ahead = dx * way[0] + dy * way[1]
-        aside = np.abs(dx * way[1]) + np.abs(dy * way[0])
-        away = np.where((mask == 1) & (ahead > least) & (aside <= ahead), dx**2 + dy**2, np.inf)
-        if np.isinf(away.min()):
-            assert next_one == -1
-        else:
-            assert away[next_one] == pytest.approx(away.min(), rel=1e-9)
-    assert sum(next_one >= 0 for next_one in found) > 50
-
-
-def inside(drawn: Map, polygon: np.ndarray) -> np.ndarray:
-    """Which points are in the polygon, by the even-odd rule; every point looked at."""
-    found = np.zeros(len(drawn.x), bool)
-    for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, 1, axis=0), strict=True):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            crosses = ((y1 > drawn.y) != (y2 > drawn.y)) & (
-                drawn.x < (x2 - x1) * (drawn.y - y1) / (y2 - y1) + x1
-            )
-        found ^= crosses
-    return found
-
-
-def test_a_polygon_holds_what_is_inside(drawn: Map) -> None:
-    drawn.make(*clustered(5000))
-    random = np.random.default_rng(3)
-    polygons = [
-        np.array([[-1e6, -1e6], [1e6, -1e6], [1e6, 1e6], [-1e6, 1e6]]),  # around everything
-        np.array([[1e6, 1e6], [2e6, 1e6], [1e6, 2e6]]),  # beside everything
-        np.array([[-5, -5], [5, 5], [5, -5], [-5, 5]]),  # crosses itself
-        np.array([[0, -50], [0, 50], [1e-9, 0]]),  # next to nothing
-    ]
-    for corners in (3, 4, 7, 12, 200):
-        for reach in (0.5, 5, 30):
-            angles = np.sort(random.uniform(0, 2 * np.pi, corners))
-            star = np.column_stack([np.cos(angles), np.sin(angles)])
-            polygons.append(star * random.uniform(0.2, reach, (corners, 1)) + random.normal(size=2))
-            polygons.append(random.normal(size=(corners, 2)) * reach)
-    counts = []
-    script = "(polygons) => polygons.map((polygon) => [...s.inPolygon(polygon)])"
-    answers = drawn.js(script, [polygon.tolist() for polygon in polygons])
-    for polygon, found in zip(polygons, answers, strict=True):
-        assert found == np.flatnonzero(inside(drawn, polygon)).tolist()
-        counts.append(len(found))
-    assert counts[0] == 5000
-    assert counts[1] == 0
-    assert sum(0 < count < 5000 for count in counts) > 20
-    mask = random.integers(0, 3, 5000)
-    drawn.mask(mask)
-    found = drawn.js("(polygon) => [...s.inPolygon(polygon)]", polygons[2].tolist())
-    assert found == np.flatnonzero(inside(drawn, polygons[2]) & (mask == 1)).tolist()
-
-
-@pytest.mark.parametrize("how", ["button", "shift"])
-def test_the_lasso_tells_what_is_inside(drawn: Map, how: str) -> None:
-    drawn.make(*clustered(2000))
-    drawn.js("s.whenDrawn()")
-    before = drawn.js("s.view()")
-    if how == "button":
-        drawn.js("s.mode = 'lasso'")
-    else:
-        drawn.page.keyboard.down("Shift")
-    mouse = drawn.page.mouse
-    mouse.move(150, 100)
-    mouse.down()
-    for corner in ((450, 90), (460, 320), (300, 200), (140, 300)):
-        mouse.move(*corner, steps=8)
-    assert (drawn.picture() != 255).any()
-    mouse.up()
-    drawn.page.keyboard.up("Shift")
-    ((found, polygon),) = drawn.told("lasso")
-    assert len(polygon) > 20
-    assert found == np.flatnonzero(inside(drawn, np.array(polygon))).tolist()
-    assert 0 < len(found) < 2000
-    assert drawn.js("s.view()") == before
-    # One that is given up tells nothing.
-    drawn.js("s.mode = 'lasso'")
-    mouse.move(150, 100)
-    mouse.down()
-    mouse.move(450, 90, steps=5)
-    mouse.move(450, 300, steps=5)
-    assert drawn.js("s.cancelLasso()")
-    mouse.up()
-    assert len(drawn.told("lasso")) == 1
-    assert not drawn.js("s.cancelLasso()")
-
-
-def test_hover_and_click_tell_the_point(drawn: Map) -> None:
-    drawn.make([0, 1, 2], [0, 1, 0])
-    drawn.js("s.whenDrawn()")
-    mouse = drawn.page.mouse
-    for point in (1, 2):
-        px, py = drawn.screen(point)
-        mouse.move(px + 5, py - 5)
-        drawn.page.wait_for_function(f"told.at(-1)?.[1] === {point}")
-        mouse.move(px + 2, py)  # still the same one: nothing more to tell
-        mouse.down()
-        mouse.move(px + 4, py)  # a shaking hand
-        mouse.up()
-        mouse.move(px + 60, py + 60)
-        drawn.page.wait_for_function("told.at(-1)[0] === 'hover' && told.at(-1)[1] === -1")
-    mouse.click(5, 5)  # nothing there
-    assert drawn.js("told") == [
-        ["hover", 1], ["click", 1], ["hover", -1], ["hover", 2], ["click", 2], ["hover", -1],
-    ]  # fmt: skip
-
-
-def test_what_was_taken_away_is_gone(drawn: Map) -> None:
-    drawn.make(*clustered(100))
-    drawn.js("s.panBy(1, 1)")
-    drawn.js("s.destroy()")
-    assert drawn.js("document.querySelectorAll('canvas').length") == 0
-    drawn.js("document.getElementById('host').style.width = '300px'")
-    drawn.page.wait_for_timeout(300)
-    drawn.make(*clustered(50))
-    assert (drawn.picture() != 255).any()
+def test_what_went_wrong_is_said(drawn: Map) -> None:
+    points = Points(np.arange(3), np.zeros(3, np.float32), np.zeros(3, np.float32), ())
+    others = map_columns._identity(points, np.array([0, 1]))
+    drawn.bodies = {
+        "/columns": (400, b"<main><p class='problem'> There is &lt;no&gt; such map. </p></main>"),
+        "/colours?by=plain": (200, map_columns._packed({"kind": "plain", **others}, {})),
+        "/broken": (500, b"oops"),
+    }
+    script = """async (call) => {
+        const columns = await import("/static/columns.js");
+        return Function("c", `return ${call}`)(columns).catch((error) => error.message);
+    }"""
+    assert drawn.js(script, "c.fetchMap('/columns')") == "There is <no> such map."
+    assert drawn.js(script, "c.fetchMap('/broken')") == "The points did not come."
+    call = "c.fetchColours('/colours', 'plain', { points: 'others', query: '' })"
+    assert "have changed meanwhile" in drawn.js(script, call)
+    drawn.said = [line for line in drawn.said if "the server responded with a status" not in line]
