@@ -73,8 +73,9 @@ COMMANDS = {
     "replay": ("nearsql.pipeline.commands.replay", "Compute a run again and compare."),
     "check": (
         "nearsql.pipeline.commands.check",
-        "Check a file, and what detectors said of its images.",
+        "Check that a file is sound, and repair what is derived.",
     ),
+    "doctor": ("nearsql.pipeline.commands.doctor", "Say what is installed, missing or broken."),
     "migrate": ("nearsql.pipeline.commands.migrate", "Give a file the tables of this version."),
     "functions": ("nearsql.pipeline.commands.functions", "List the SQL functions."),
 }
