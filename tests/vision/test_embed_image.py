@@ -1,10 +1,14 @@
 """embed_image with real networks: the vector that the space's own encoder stored, and no other."""
 
 import hashlib
+import re
+from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 from checkpoints import TINY, VIT, Checkpoints, pictures
+from served import site
 
 from nearsql.pipeline.embed import embed
 from nearsql.pipeline.encoders import clip, image_towers
@@ -71,7 +75,7 @@ def test_the_network_is_loaded_once_and_asked_once_an_image(
 
 
 def test_a_checkpoint_that_changed_is_refused(
-    photos: dbapi.Connection, checkpoints: Checkpoints, tmp_path
+    photos: dbapi.Connection, checkpoints: Checkpoints, tmp_path: Path
 ) -> None:
     path = tmp_path / checkpoints.path(TINY).name
     path.write_bytes(checkpoints.path(TINY).read_bytes())
@@ -79,3 +83,29 @@ def test_a_checkpoint_that_changed_is_refused(
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(dbapi.OperationalError, match=r"takes no images now: .*has changed"):
         photos.execute("select embed_image(?, ?)", (space, pictures()[0][0])).fetchone()
+
+
+def test_the_page_of_searches_asks_the_network(
+    photos: dbapi.Connection, checkpoints: Checkpoints
+) -> None:
+    space = embed(photos, f"clip:{TINY}", checkpoint=checkpoints.path(TINY)).space
+    (path,) = [row[2] for row in photos.execute("pragma database_list") if row[1] == "main"]
+    sql = f"select id from knn('{space}', embed_text('{space}', 'a red bus'), 60)"
+    expected = [item for (item,) in photos.execute(sql)]
+    with site(Path(path)) as opened:
+        root = f"/-/nearsql/{Path(path).stem}/search"
+        page = opened.get(f"{root}?q=a+red+bus").text
+        assert f'value="{space}" selected' in page  # images are looked for by what they show
+        assert [int(item) for item in re.findall(r'<li data-item="(\d+)"', page)] == expected
+        image = pictures()[2][0]
+        answer = opened.runner.run(
+            opened.datasette.client.post(
+                f"{root}?{urlencode({'space': space})}",
+                content=image,
+                headers={"accept": "application/json"},
+            )
+        ).json()
+        found = opened.get(answer["url"]).text
+        sha256 = hashlib.sha256(image).hexdigest()
+        (item,) = photos.execute("select id from items where sha256 = ?", (sha256,)).fetchone()
+        assert re.findall(r'<li data-item="(\d+)"', found)[0] == str(item)
