@@ -9,7 +9,7 @@ const IN_ADDRESS = 1500; // ids that an address of SQL can hold
 export class Chosen {
   /**
    * @param {HTMLElement} section
-   * @param settings {sheet, selections, tags, insideSql, idsSql} addresses
+   * @param settings {sheet, selections, tags, idsSql} addresses
    * @param on cleared(), saved(selection), tagged(name), open(id)
    */
   constructor(section, settings, on) {
@@ -46,7 +46,7 @@ export class Chosen {
   }
 
   /**
-   * @param chosen {ids ascending, run, polygon, isPolygon: whether the polygon alone gives the ids}
+   * @param chosen {ids ascending, run, insideSql, polygon, isPolygon: whether the polygon alone gives the ids}
    * @param {{name, items, colour}[]} mix what they are by the legend, the commonest first
    * @param {?function} describe id -> the name of its group, for the CSV; null where there are no groups
    */
@@ -80,11 +80,11 @@ export class Chosen {
     this.section.hidden = true;
   }
 
-  #link({ ids, polygon, isPolygon }) {
+  #link({ ids, insideSql, polygon, isPolygon }) {
     const link = this.find("sql");
     link.hidden = !isPolygon && ids.length > IN_ADDRESS;
     const filled = isPolygon
-      ? `${this.settings.insideSql}&polygon=${encodeURIComponent(JSON.stringify(polygon))}`
+      ? `${insideSql}&polygon=${encodeURIComponent(JSON.stringify(polygon))}`
       : `${this.settings.idsSql}&items=${encodeURIComponent(JSON.stringify(Array.from(ids)))}`;
     if (!link.hidden) link.href = filled;
   }

@@ -13,18 +13,19 @@ const SAMPLE = 4000; // points of a group that its middle is computed from
  * @returns {{code, x, y, n}[]} the largest group first; points of no group (codes below 0) left out
  */
 export function middlesOf(x, y, codes) {
-  const counts = new Map();
-  for (const code of codes) if (code >= 0) counts.set(code, (counts.get(code) ?? 0) + 1);
-  const taken = new Map();
-  for (const [code, n] of counts) {
-    taken.set(code, { step: Math.ceil(n / SAMPLE), seen: 0, points: [] });
-  }
+  let groups = 0;
+  for (let i = 0; i < codes.length; i++) if (codes[i] >= groups) groups = codes[i] + 1;
+  const counts = new Uint32Array(groups);
+  for (let i = 0; i < codes.length; i++) if (codes[i] >= 0) counts[codes[i]]++;
+  const sampled = Array.from(counts, () => []);
+  const seen = new Uint32Array(groups);
   for (let i = 0; i < codes.length; i++) {
-    const group = taken.get(codes[i]);
-    if (group && group.seen++ % group.step === 0) group.points.push(i);
+    const code = codes[i];
+    if (code >= 0 && seen[code]++ % Math.ceil(counts[code] / SAMPLE) === 0) sampled[code].push(i);
   }
   const middles = [];
-  for (const [code, { points }] of taken) {
+  sampled.forEach((points, code) => {
+    if (!points.length) return;
     const mx = median(Float64Array.from(points, (i) => x[i]));
     const my = median(Float64Array.from(points, (i) => y[i]));
     let nearest = points[0];
@@ -33,8 +34,8 @@ export function middlesOf(x, y, codes) {
       const distance = (x[i] - mx) ** 2 + (y[i] - my) ** 2;
       if (distance < shortest) [nearest, shortest] = [i, distance];
     }
-    middles.push({ code, x: x[nearest], y: y[nearest], n: counts.get(code) });
-  }
+    middles.push({ code, x: x[nearest], y: y[nearest], n: counts[code] });
+  });
   return middles.sort((a, b) => b.n - a.n || a.code - b.code);
 }
 

@@ -9,6 +9,8 @@ import { Scatter } from "./scatter.js";
 const HIDDEN = 0; // what the renderer's mask says of a point
 const SHOWN = 1;
 const DIMMED = 2;
+const PATIENCE = 150; // ms that points wait for their colours
+const SOON = {};
 const WINDOW_AFTER = 250; // ms that a view must rest before more of a sampled map is asked for
 const MARGIN = 0.5; // of the view's size, asked for on each side of it
 
@@ -42,12 +44,27 @@ export class MapView {
     });
   }
 
-  /** Fetches the whole map, or an even sample of it. */
-  async load() {
+  /** Fetches the whole map, or an even sample of it, and meanwhile its colours. */
+  async load(key) {
     this.say("Loading the points");
+    const colours = key
+      ? fetchColours(this.settings.colours, key).catch(() => null) // asked for again by colourBy
+      : Promise.resolve(null);
     this.#take(await fetchMap(this.settings.columns));
     this.isWhole = this.points.n === this.points.total;
     this.scatter.fit();
+    this.#drawGrey(colours);
+    const early = await colours;
+    this.early = early?.points === this.points.points ? { key, colours: early } : null;
+  }
+
+  // Where the colours take longer, the points are there before them.
+  async #drawGrey(colours) {
+    const soon = new Promise((resolve) => setTimeout(resolve, PATIENCE, SOON));
+    if ((await Promise.race([colours, soon])) !== SOON || this.colours) return;
+    const { noise } = otherColours(this.frame);
+    this.scatter.setColours({ codes: new Uint8Array(this.points.n), palette: [noise] });
+    this.say("");
   }
 
   #take(points) {
@@ -66,7 +83,11 @@ export class MapView {
   /** Fetches the colours of a key, of the points that are there. */
   async colourBy(key) {
     const asked = ++this.asked;
-    const colours = await fetchColours(this.settings.colours, key, this.points);
+    const colours =
+      this.early?.key === key
+        ? this.early.colours
+        : await fetchColours(this.settings.colours, key, this.points);
+    this.early = null;
     if (asked !== this.asked) return false;
     this.key = key;
     this.colours = colours;
@@ -93,10 +114,12 @@ export class MapView {
         without: fixed.without,
       });
     } else {
+      const codes = Math.max(0, ...colourOf.keys()) + 1;
       const list = palette(this.frame);
       this.scatter.setColours({
-        codes: colours.codes.map((code) => (code < 0 ? code : colourOf.get(code) ?? 0)),
-        palette: list,
+        codes: colours.codes,
+        // One for each code: groups that lie apart may share a colour.
+        palette: Array.from({ length: codes }, (_, code) => list[(colourOf.get(code) ?? code) % list.length]),
         noise: fixed.noise,
         without: fixed.without,
       });

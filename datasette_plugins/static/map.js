@@ -201,7 +201,8 @@ function lasso(view, drawn) {
 
 // The file says which items lie within: it holds the exact places, also of points that are not drawn.
 async function choose(view, polygon) {
-  const making = (shown.chosen = { view, run: view.settings.run, polygon, ids: new Float64Array(0) });
+  const { run, insideSql } = view.settings;
+  const making = (shown.chosen = { view, run, insideSql, polygon, ids: new Float64Array(0) });
   chosen.wait();
   let ids;
   try {
@@ -356,13 +357,13 @@ function remember() {
 }
 
 async function start() {
+  colourBy.set(asked.colour);
   try {
-    await Promise.all(views.map((view) => view.load()));
+    await Promise.all(views.map((view) => view.load(colourBy.key)));
   } catch (error) {
     for (const view of views) view.say(error.message);
     return;
   }
-  colourBy.set(asked.colour);
   await recolour(colourBy.key);
   if (asked.view) views[0].scatter.setView(asked.view);
   isStarted = true;
