@@ -13,6 +13,9 @@ _SHOWN_WIDTH = 640
 _SHOWN_HEIGHT = 480
 _LETTERS = 11
 
+# So many objects and so many predictions are drawn and listed.
+BOXES_SHOWN = 500
+
 # The more masks, the coarser their outlines, so that a page stays quick: of up to so many, all steps.
 _MASKS_IN_FULL = 60
 
@@ -27,10 +30,12 @@ async def detections(current: Page, item: Row) -> Row | None:
     runs = await current.rows("item_detectors", item=item["id"])
     chosen = _chosen(current, runs, item)
     names = {"item": item["id"], "run": chosen["run_id"] if chosen else None}
-    objects = await current.rows("item_objects", **names)
+    objects = await current.rows("item_objects", **names, limit=BOXES_SHOWN)
     if chosen is None and not objects:
         return None
-    predictions = await current.rows("item_predictions", **names) if chosen else []
+    predictions = (
+        await current.rows("item_predictions", **names, limit=BOXES_SHOWN) if chosen else []
+    )
     least = chosen["metrics_conf"] or 0.0 if chosen else 0.0
     for each in objects:
         each["state"] = _state_of_object(each, chosen)
@@ -50,6 +55,7 @@ async def detections(current: Page, item: Row) -> Row | None:
         "least": least,
         "letters": _LETTERS * scale,
         "names": names,
+        "shown": BOXES_SHOWN,
     }
 
 

@@ -15,4 +15,4 @@ left join predictions p
     on p.run_id = :run and p.item_id = a.item_id and p.matched_annotation_id = a.id
 where a.item_id = :item and a.x_min is not null
 order by a.id
-limit 500
+limit :limit

@@ -12,4 +12,4 @@ from predictions p
 join items i on i.id = p.item_id
 where p.run_id = :run and p.item_id = :item
 order by p.confidence desc, p.id
-limit 500
+limit :limit

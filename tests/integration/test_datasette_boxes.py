@@ -293,3 +293,14 @@ def test_the_more_masks_the_coarser_their_outlines(
         page = opened.get(f"{ROOT}/1?detector=1").text
     assert paths(page)["p1"] == "M5 5h25v25h-25v-25z"
     assert page.count('transform="scale(2)"') == 2
+
+
+def test_only_some_of_very_many_boxes_are_drawn(
+    judged: dbapi.Connection, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detections, "BOXES_SHOWN", 2)
+    with site(database) as opened:
+        page = opened.get(f"{ROOT}/1?detector=1").text
+    assert [name for name, *_ in drawn(page)] == ["o1", "o2", "p2", "p1"]
+    assert "Only the surest 2 are drawn and listed." in page
+    assert "Only the first 2 are drawn and listed." in page

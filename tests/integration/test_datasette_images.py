@@ -267,3 +267,17 @@ def test_sizes_are_asked_for_by_name(gallery_site: Site, gallery: Gallery) -> No
     page = gallery_site.get(f"{ROOT}/clusters/{gallery.clusters}/1/1").text
     sizes = {int(size) for size in re.findall(r"/thumbnail\?size=(\d+)", page)}
     assert sizes <= set(thumbnails.BY_NAME.values())
+
+
+def test_of_a_large_photograph_the_page_shows_what_a_screen_can(own: Gallery) -> None:
+    db = connection.connect(own.path)
+    with site(own.path) as pages:
+        for width, height, shown in ((1536, 800, "image"), (1000, 1537, "thumbnail")):
+            replace_image(own.path, 1, photograph(width, height))
+            db.execute("update items set width = ?, height = ? where id = 1", (width, height))
+            db.commit()
+            page = pages.get(f"{ROOT}/items/1").text
+            source = unescape(re.search(r'<img src="([^"]+)" alt="Item 1,', page)[1])
+            assert source.rpartition("/")[2].partition("?")[0] == shown
+            assert max(size_of(pages.get(source))) == 1536
+    db.close()
