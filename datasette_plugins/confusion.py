@@ -52,8 +52,11 @@ class Matrix:
         return len(self.labels) <= LABELS_WITH_NUMBERS
 
 
-def matrix(cells: Sequence[Row], classes: Sequence[Row]) -> Matrix:
-    """The rows of eval_cells.sql, the largest first, as a matrix of the labels of eval_classes.sql."""
+def matrix(cells: Sequence[Row], classes: Sequence[Row], *, is_whole: bool) -> Matrix:
+    """The rows of eval_cells.sql, the largest first, as a matrix of the labels of eval_classes.sql.
+
+    is_whole: whether the cells are all that there are.
+    """
     worst = sorted(classes, key=lambda row: -row["mistakes"])[:LABELS_DRAWN]
     labels = sorted((str(row["label"]) for row in worst), key=_as_people_sort)
     places = {label: place for place, label in enumerate(labels)}
@@ -76,7 +79,7 @@ def matrix(cells: Sequence[Row], classes: Sequence[Row]) -> Matrix:
             share,
             sum(share > least for least in SHADES),
         )
-    return Matrix(labels, len(classes), drawn, not left_out)
+    return Matrix(labels, len(classes), drawn, is_whole and not left_out)
 
 
 def _as_people_sort(label: str) -> tuple[tuple[bool, int, str], ...]:

@@ -21,7 +21,7 @@ RUNS_SHOWN = 200
 ITEMS_SHOWN = 60  # of a contact sheet's page
 HARDEST_SHOWN = 16
 LABELS_SHOWN = 2_000
-CELLS_SHOWN = 20_000
+CELLS_SHOWN = 3_000
 MISTAKES_SHOWN = 15  # of the list beside the matrix
 POINTS_SHOWN = 1_000
 VOTERS_SHOWN = 60
@@ -134,7 +134,7 @@ async def evaluation(current: Page) -> Response:
         mistakes = [row for row in cells if row["predicted"] != row["label"]]
         context |= {
             "classes": classes,
-            "matrix": matrix(cells, classes),
+            "matrix": matrix(cells, classes, is_whole=len(cells) < CELLS_SHOWN),
             "mistakes": mistakes[:MISTAKES_SHOWN],
             "hardest": rows["eval_hardest"],
         }

@@ -15,5 +15,5 @@ select
     n as items,
     1.0 * n / sum(n) over (partition by y_true) as share_of_label
 from cells
-order by y_pred is y_true, n desc, y_true, y_pred
+order by n desc, y_true, y_pred
 limit :limit

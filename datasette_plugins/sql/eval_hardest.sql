@@ -2,9 +2,8 @@
 select
     c.item_id as id, i.kind, i.width < 100 as is_tiny, substr(i.content, 1, 160) as text,
     c.label, c.predicted, c.share,
-    (select sum(o.y_pred is not o.y_true) from cv_predictions o
-     where o.item_id = c.item_id and o.run_id = :run) as wrong,
-    (select count(*) from cv_predictions o where o.item_id = c.item_id and o.run_id = :run) as judged
+    sum(o.y_pred is not o.y_true) as wrong,
+    count(*) as judged
 from (
     select p.item_id, p.y_true as label, p.y_pred as predicted, p.score as share
     from cv_predictions p indexed by sqlite_autoindex_cv_predictions_1
@@ -15,8 +14,10 @@ from (
       and p.y_pred <> p.y_true
     -- Among as many as this, those that are wrong most often come first.
     order by p.score desc, p.item_id
-    limit 400
+    limit 200
 ) c
+join cv_predictions o on o.item_id = c.item_id and o.run_id = :run
 join items i on i.id = c.item_id
+group by c.item_id
 order by wrong desc, c.share desc, c.item_id
 limit :limit

@@ -461,7 +461,7 @@ def test_of_many_labels_those_with_the_most_mistakes_are_drawn() -> None:
         for i in range(150)
         for j in (i, (i + 1) % 150, (i + 2) % 150)
     ]
-    found = matrix(cells, classes)
+    found = matrix(cells, classes, is_whole=True)
     assert found.labels == [f"label {i}" for i in range(50, 150)]  # 50 before 100, as people sort
     assert (len(found.labels), found.all_labels) == (LABELS_DRAWN, 150)
     assert not found.has_numbers
@@ -478,7 +478,7 @@ def test_of_many_cells_the_first_are_drawn() -> None:
         for j in range(60)
     ]
     cells.sort(key=lambda cell: cell["label"] == cell["predicted"])
-    found = matrix(cells, classes)
+    found = matrix(cells, classes, is_whole=True)
     assert not found.is_whole
     assert sum(not cell.is_right for cell in found.cells.values()) == CELLS_DRAWN
     assert sum(cell.is_right for cell in found.cells.values()) == 60
