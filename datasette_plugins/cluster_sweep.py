@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 from datasette.utils.asgi import Response
@@ -35,6 +36,8 @@ async def sweep(current: Page) -> Response:
     rows: list[Row] = []
     too_long = None
     if is_asked:
+        # The first time in a process this takes seconds, which are not the question's.
+        await current.db.execute_fn(lambda _: import_module("nearsql.udfs.clustering.space_tree"))
         try:
             rows = await current.rows("cluster_sweep", **asked)
         except TooLong as problem:
