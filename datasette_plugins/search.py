@@ -62,7 +62,8 @@ def _space(asked: Asked, spaces: list[Row], offers: Row) -> str:
     if asked.has_examples:
         if best is None:
             raise Problem(
-                "No space holds a vector yet: `nearsql embed FILE --model MODEL` gives each item one.", 404
+                "No space holds a vector yet: `nearsql embed FILE --model MODEL` gives each item one.",
+                404,
             )
         return str(best["space"])
     # Images are found by what they show; texts by their words, where there is an index of them.
@@ -118,7 +119,7 @@ async def _by_words(current: Page, asked: Asked, offers: Row) -> Row:
     if not offers.get("tokenizer"):
         return {"items": [], "is_without_index": True}
     name, _, value = await _label(current, asked)
-    parameters = {
+    parameters: Row = {
         "match": match_expression(asked.text),
         "selection": await _selection(current, asked),
         "label": name,
@@ -203,13 +204,10 @@ async def _label(current: Page, asked: Asked) -> tuple[str, bool, str]:
     cuts = [at for at, sign in enumerate(asked.label) if sign == "="]
     if not cuts:
         raise Problem(f"A label is written name=value, such as topic=weather, not {asked.label!r}.")
-    exists = "select exists (select 1 from item_labels where name = ?)"
-    for at in reversed(cuts[:20]):
+    names = {row["name"] for row in await current.rows("label_names")}
+    for at in reversed(cuts):
         name = asked.label[:at].strip()
-        (is_there,) = await current.read(
-            lambda db, name=name: db.execute(exists, (name,)).fetchone()
-        )
-        if is_there:
+        if name in names:
             return name, True, asked.label[at + 1 :].strip()
     raise Problem(f"No item has a label {asked.label[: cuts[0]].strip()!r}.", 404)
 

@@ -102,9 +102,9 @@ def multipart_fields(content_type: str, body: bytes) -> dict[str, bytes]:
     """The fields of a form with a file, by name. Raises Problem for what is no such form."""
     boundary = ""
     for parameter in content_type.split(";")[1:]:
-        name, _, value = parameter.strip().partition("=")
+        name, _, quoted = parameter.strip().partition("=")
         if name.lower() == "boundary":
-            boundary = value.strip('"')
+            boundary = quoted.strip('"')
     if not boundary:
         raise Problem("What was sent is not a form: it has no boundary.")
     fields: dict[str, bytes] = {}
@@ -113,11 +113,17 @@ def multipart_fields(content_type: str, body: bytes) -> dict[str, bytes]:
         head, found, value = part.partition(b"\r\n\r\n")
         if not found:
             raise Problem("What was sent is not a form: one of its parts has no head.")
-        for line in head.decode("utf-8", "replace").split("\r\n"):
-            header, _, rest = line.partition(":")
-            if header.strip().lower() == "content-disposition":
-                for parameter in rest.split(";"):
-                    key, _, quoted = parameter.strip().partition("=")
-                    if key == "name":
-                        fields[quoted.strip('"')] = value
+        fields[_field_name(head.decode("utf-8", "replace"))] = value
     return fields
+
+
+def _field_name(head: str) -> str:
+    """The name of the field that a part's head gives; empty when it gives none."""
+    for line in head.split("\r\n"):
+        header, _, rest = line.partition(":")
+        if header.strip().lower() == "content-disposition":
+            for parameter in rest.split(";"):
+                key, _, quoted = parameter.strip().partition("=")
+                if key == "name":
+                    return quoted.strip('"')
+    return ""

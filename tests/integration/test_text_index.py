@@ -5,7 +5,7 @@ import random
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from click.testing import CliRunner
@@ -253,7 +253,7 @@ def test_what_is_written_while_it_is_made_is_in_it(
     batches = []
 
     class Meanwhile:
-        def __enter__(self) -> "Meanwhile":
+        def __enter__(self) -> Self:
             return self
 
         def __exit__(self, *error: object) -> None: ...
