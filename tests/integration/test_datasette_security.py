@@ -2,32 +2,24 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import unescape
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
+from datasette.app import Datasette
+from everything import Everything, addresses, make_hostile
+from everything import build as everything_of
 from gallery import IMAGES, SCRIPT, Gallery, build, png
-from served import Site, site
+from served import ROOT, Site, site
 
+from nearsql.datasette_plugins import register_routes
 from nearsql.udfs import connection
 
-ROOT = "/-/nearsql/gallery"
-PAGES = (
-    "",
-    "/clusters",
-    "/clusters/1",
-    "/clusters/1/1/0",
-    "/clusters/1/1/noise",
-    "/map",
-    "/map/2",
-    "/map/2/columns",
-    "/items/1",
-    "/items/1/image",
-    "/items/1/thumbnail",
-    "/items/1/card",
-    "/items/1/panel",
-)
+ROOT_URL = "/-/nearsql/gallery"
 GUARDS = {
     "database": {"databases": {"gallery": {"allow": {"id": "root"}}}},
     "instance": {"allow": {"id": "root"}},
@@ -35,68 +27,182 @@ GUARDS = {
 }
 
 
-def guarded(gallery: Gallery, rules: dict) -> Site:
-    """The gallery under these rules, which 0.65 calls metadata and 1.0 config."""
-    try:
-        return Site(gallery.path, config=rules)
-    except TypeError:
-        return Site(gallery.path, metadata=rules)
+@contextmanager
+def guarded(path: Path, rules: dict[str, Any]) -> Iterator[Site]:
+    """A file under these rules, which 0.65 calls metadata and 1.0 config."""
+    word = "config" if "config" in signature(Datasette).parameters else "metadata"
+    with site(path, **{word: rules}) as opened:
+        yield opened
+
+
+# A value for each part of an address, by its name in the route.
+PARTS = {"database": "gallery", "label": "0", "level": "1"}
+
+
+def routes() -> list[tuple[str, Any]]:
+    """Every route of a database: (an address that it answers, the view)."""
+    found = []
+    for pattern, view in register_routes():
+        if "(?P<database>" not in pattern:
+            continue
+        path = re.sub(r"\(\?P<(\w+)>[^)]*\)", lambda part: PARTS.get(part[1], "1"), pattern)
+        path = path.strip("^$").replace("\\.", ".")
+        assert re.match(pattern, path), pattern
+        found.append((path, view))
+    return found
+
+
+ROUTES = dict(routes())
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Everything:
+    return everything_of(tmp_path_factory.mktemp("everything") / "gallery.db")
+
+
+@pytest.fixture(scope="module")
+def everything_site(everything: Everything) -> Iterator[Site]:
+    with site(everything.path) as opened:
+        opened.let_root()
+        yield opened
+
+
+def asked(own: Site, path: str, actor: dict[str, Any] | None) -> list[int]:
+    """How the address answers to be read, and to be written to by our own pages."""
+    return [own.get(path, actor).status_code, own.post(path, {}, actor).status_code]
 
 
 @pytest.mark.parametrize("guard", GUARDS)
-def test_every_route_asks_for_the_right_to_query(gallery: Gallery, guard: str) -> None:
-    own = guarded(gallery, GUARDS[guard])
-    try:
-        for path in PAGES:
-            assert own.get(ROOT + path).status_code == 403, path
-            assert own.get(ROOT + path, actor={"id": "root"}).status_code in (200, 302), path
+def test_every_route_asks_for_the_right_to_query(everything: Everything, guard: str) -> None:
+    with guarded(everything.path, GUARDS[guard]) as own:
+        own.let_root()
+        for path in ROUTES:
+            answers = asked(own, path, None)
+            # 405: there is nothing to be read, or nothing to be written, for anybody.
+            assert set(answers) <= {403, 405}, path
+            assert 403 in answers, path
+            by_root = asked(own, path, ROOT)
+            assert set(by_root) - {403, 405}, path
+            assert 500 not in by_root, path
         if guard == "sql":
-            page = own.get("/gallery").text
-            assert ROOT not in page
-            assert ROOT in own.get("/gallery", actor={"id": "root"}).text
-    finally:
-        own.close()
+            assert ROOT_URL not in own.get("/gallery").text
+            assert ROOT_URL in own.get("/gallery", actor=ROOT).text
 
 
-def test_without_the_right_to_run_sql_there_are_no_pages(gallery: Gallery) -> None:
-    with site(gallery.path, settings={"default_allow_sql": False}) as own:
-        assert {own.get(ROOT + path).status_code for path in PAGES} == {403}
+def test_without_the_right_to_run_sql_there_are_no_pages(everything: Everything) -> None:
+    with site(everything.path, settings={"default_allow_sql": False}) as own:
+        assert {own.get(path).status_code for path in ROUTES} <= {403, 405}
 
 
-def test_the_list_of_guarded_routes_is_complete() -> None:
-    from nearsql.datasette_plugins import register_routes
+def test_what_writes_asks_for_the_right_to_write(everything_site: Site) -> None:
+    """Whoever may only read: every address that a POST changes something at refuses him."""
+    refused = set()
+    for path in ROUTES:
+        status = everything_site.post(path, {}, {"id": "anna"}).status_code
+        # 400: a search by an image, which changes nothing.
+        assert status in (400, 403, 405), path
+        if status == 403:
+            refused.add(path.rsplit("/", 1)[-1])
+    assert {"selections", "1", "delete", "tags", "decide", "name"} <= refused
 
-    patterns = [pattern for pattern, _ in register_routes() if "assets" not in pattern]
-    tested = [p for p in patterns if any(re.match(p, ROOT + path) for path in PAGES)]
-    assert tested == patterns
+
+def test_the_addresses_of_the_pages_are_complete(
+    everything: Everything, everything_site: Site
+) -> None:
+    """A new page comes into the tests of scripts and of accessibility, too."""
+    paths = [ROOT_URL + path.partition("?")[0] for path in addresses(everything)]
+    for pattern, _ in register_routes():
+        if "(?P<database>" not in pattern:
+            continue
+        example = next(path for path in ROUTES if re.match(pattern, path))
+        if everything_site.get(example, ROOT).status_code != 405:
+            assert any(re.match(pattern, path) for path in paths), pattern
 
 
-def test_texts_and_names_are_inert(gallery_site: Site, gallery: Gallery) -> None:
-    for path in (*PAGES, f"/items/{IMAGES + 1}", f"/items/{IMAGES + 1}/card", "/items/71/panel"):
-        response = gallery_site.get(ROOT + path, follow_redirects=True)
-        if response.headers["content-type"].startswith("text/html"):
-            assert SCRIPT not in response.text, path
-    escaped = "&lt;script&gt;window.hacked"
-    for path in ("", "/clusters/1", "/clusters/1/1/2", f"/items/{IMAGES + 1}", "/items/71/panel"):
-        assert escaped in gallery_site.get(ROOT + path).text, path
-    card = gallery_site.get(f"{ROOT}/items/{IMAGES + 1}/card").text
-    assert escaped in card
-    table = gallery_site.query("gallery", "select 91 as item_id", "html").text
-    assert SCRIPT not in table
+def test_every_page_answers(everything: Everything, everything_site: Site) -> None:
+    for path in addresses(everything):
+        assert everything_site.get(ROOT_URL + path).status_code in (200, 302), path
+
+
+def test_every_page_answers_for_an_immutable_file(everything: Everything) -> None:
+    with site(immutables=[str(everything.path)]) as own:
+        own.let_root()
+        for path in addresses(everything):
+            answer = own.get(ROOT_URL + path, ROOT)
+            assert answer.status_code in (200, 302), path
+            assert 'name="nearsql-csrf"' not in answer.text, path
+
+
+def test_every_link_of_every_page_keeps_the_base_url(everything: Everything) -> None:
+    with site(everything.path, settings={"base_url": "/photos/"}) as own:
+        own.let_root()
+        for path in addresses(everything):
+            answer = own.get(ROOT_URL + path, ROOT, follow_redirects=True)
+            if answer.headers["content-type"].startswith("text/html"):
+                links = re.findall(r'(?:href|src|action)="(/[^"]*)"', answer.text)
+                assert all(link.startswith("/photos/") for link in links), path
+
+
+def test_whatever_a_file_says_is_inert(everything: Everything, tmp_path: Path) -> None:
+    """Every text of the file ends with a script: names, labels, notes, errors, paths, parameters."""
+    path = tmp_path / "gallery.db"
+    db = connection.connect(everything.path)
+    db.execute("vacuum into ?", (str(path),))
+    db.close()
+    assert make_hostile(path) > 40
+    with site(path) as own:
+        own.let_root()
+        escaped = 0
+        for address in addresses(everything):
+            answer = own.get(ROOT_URL + address, ROOT, follow_redirects=True)
+            assert answer.status_code in (200, 400, 404), address
+            if answer.headers["content-type"].startswith("text/html"):
+                assert SCRIPT not in answer.text, address
+                escaped += "&lt;script&gt;window.hacked" in answer.text
+            else:
+                assert answer.headers["x-content-type-options"] == "nosniff", address
+        assert escaped > 15
+        for table in (
+            "items",
+            "vectors",
+            "clusters",
+            "selections",
+            "findings",
+            "memberships",
+            "runs",
+        ):
+            page = own.get(f"/gallery/{table}")
+            assert page.status_code == 200, table
+            assert SCRIPT not in page.text, table
+        assert SCRIPT not in own.query("gallery", "select 91 as item_id", "html").text
+
+
+FORGED = ("0", "-1", "9223372036854775808", "1" * 400, "1e3", "%C2%B2", "1;", "..%2f1")
+
+
+def test_forged_numbers(everything_site: Site) -> None:
+    """In the place of a number of each address: a sentence or nothing, never an error of ours."""
+    for path in ROUTES:
+        parts = list(re.finditer(r"/\d+", path))
+        for place, number in enumerate(FORGED if parts else ()):
+            part = parts[place % len(parts)]
+            forged = path[: part.start()] + "/" + number + path[part.end() :]
+            status = everything_site.get(forged, ROOT).status_code
+            assert status in (200, 302, 400, 404, 405), forged
 
 
 def test_images_come_with_their_type_and_guards(gallery_site: Site, gallery: Gallery) -> None:
-    response = gallery_site.get(f"{ROOT}/items/1/image")
+    response = gallery_site.get(f"{ROOT_URL}/items/1/image")
     assert response.headers["content-type"] == "image/png"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert "max-age" in response.headers["cache-control"]
     assert response.headers["content-security-policy"] == "default-src 'none'; sandbox"
     again = gallery_site.get(
-        f"{ROOT}/items/1/image", headers={"if-none-match": response.headers["etag"]}
+        f"{ROOT_URL}/items/1/image", headers={"if-none-match": response.headers["etag"]}
     )
     assert again.status_code == 304
     assert again.content == b""
-    beside = gallery_site.get(f"{ROOT}/items/{IMAGES}/image")
+    beside = gallery_site.get(f"{ROOT_URL}/items/{IMAGES}/image")
     assert beside.content == gallery.image_file.read_bytes()
 
 
@@ -111,10 +217,10 @@ def test_an_image_that_is_none_is_not_served(tmp_path: Path) -> None:
     db.commit()
     db.close()
     with site(gallery.path) as own:
-        refused = own.get(f"{ROOT}/items/1/image")
+        refused = own.get(f"{ROOT_URL}/items/1/image")
         assert refused.status_code == 404
         assert "holds no image" in unescape(refused.text)
-        assert own.get(f"{ROOT}/items/2/image").headers["content-type"] == "image/png"
+        assert own.get(f"{ROOT_URL}/items/2/image").headers["content-type"] == "image/png"
 
 
 def secret_file(folder: Path) -> tuple[str, bytes]:
@@ -197,7 +303,7 @@ def test_a_file_that_is_not_the_ingested_image_is_not_served(
     db.commit()
     db.close()
     with site(gallery.path) as own:
-        response = own.get(f"{ROOT}/items/{IMAGES}/image")
+        response = own.get(f"{ROOT_URL}/items/{IMAGES}/image")
     assert response.status_code == 404
     assert "is no longer the file that was ingested" in unescape(response.text)
 
@@ -211,4 +317,4 @@ def test_a_file_uri_is_a_path_too(tmp_path: Path) -> None:
     db.commit()
     db.close()
     with site(gallery.path) as own:
-        assert own.get(f"{ROOT}/items/{IMAGES}/image").content == image.read_bytes()
+        assert own.get(f"{ROOT_URL}/items/{IMAGES}/image").content == image.read_bytes()
