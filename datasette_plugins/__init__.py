@@ -175,6 +175,9 @@ def database_actions(datasette: Any, actor: dict[str, Any] | None, database: str
     return links
 
 
+_EVALUATION = ("evaluations", "Evaluation")
+
+
 @hookimpl
 def table_actions(datasette: Any, actor: dict[str, Any] | None, database: str, table: str) -> Any:
     """From a table to the page that shows what the table is about."""
@@ -185,6 +188,8 @@ def table_actions(datasette: Any, actor: dict[str, Any] | None, database: str, t
         "clusters": ("clusters", "Clusters"),
         "memberships": ("clusters", "Clusters"),
         "items": ("", "Overview of the collections"),
+        "findings": ("findings", "Findings"),
+        **dict.fromkeys(("cv_metrics", "cv_predictions", "cv_neighbors"), _EVALUATION),
     }
     if table not in pages:
         return None
