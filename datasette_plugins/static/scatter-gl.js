@@ -56,6 +56,7 @@ export class PointPainter {
   constructor(canvas) {
     this.canvas = canvas;
     this.gl = canvas.getContext("webgl2", {
+      alpha: false, // an opaque layer costs less to put on the screen
       antialias: false,
       depth: false,
       stencil: false,
@@ -87,7 +88,6 @@ export class PointPainter {
     gl.enableVertexAttribArray(1);
     gl.vertexAttribPointer(1, 4, gl.UNSIGNED_BYTE, true, 0, 0);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    gl.clearColor(0, 0, 0, 0);
   }
 
   #program(fragment) {
@@ -130,11 +130,12 @@ export class PointPainter {
   /**
    * Draws a frame. centre: [x, y] in data units; scale: device pixels a unit; size: of a
    * point, in device pixels; isSoft: round with soft edges; share: how much of each layer is drawn,
-   * from its beginning.
+   * from its beginning; paper: [r, g, b] behind the points.
    */
-  draw({ centre, scale, size, isSoft, share }) {
+  draw({ centre, scale, size, isSoft, share, paper }) {
     const { gl, canvas } = this;
     gl.viewport(0, 0, canvas.width, canvas.height);
+    gl.clearColor(...paper.map((value) => value / 255), 1);
     gl.clear(gl.COLOR_BUFFER_BIT);
     const { program, at } = isSoft ? this.soft : this.hard;
     (isSoft ? gl.enable : gl.disable).call(gl, gl.BLEND);

@@ -7,7 +7,8 @@ export class RasterPainter {
   /** canvas: where to draw. The image is opaque: `paper` is what lies behind the points. */
   constructor(canvas) {
     this.canvas = canvas;
-    this.context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+    // Straight to the screen: what waits for the rest of the page costs twice as much.
+    this.context = canvas.getContext("2d", { alpha: false, desynchronized: true });
     this.isLost = false;
     this.load(new Float32Array(0), new Uint32Array(0), []);
   }
@@ -19,7 +20,7 @@ export class RasterPainter {
     this.layers = layers;
   }
 
-  /** Draws a frame, as PointPainter does; paper: [r, g, b]. */
+  /** Draws a frame, as PointPainter does. */
   draw({ centre, scale, size, isSoft, share, paper }) {
     const { width, height } = this.canvas;
     // A border, so that no point in the picture needs clipping.

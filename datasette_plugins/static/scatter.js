@@ -49,26 +49,28 @@ export class Scatter {
     this.needsLoad = false;
     this.paper = paperBehind(host); // also before there are points
     if (getComputedStyle(host).position === "static") host.style.position = "relative";
-    this.canvas = this.#layer();
-    this.over = this.#layer();
+    this.canvas = this.#layer("canvas");
+    this.over = this.#layer("canvas");
+    this.over.style.display = "none";
+    this.surface = this.#layer("div"); // takes the pointer's events, and costs nothing to show
     this.painter = this.#painter(painter);
-    this.pointer = new Pointer(this.over, this);
+    this.pointer = new Pointer(this.surface, this);
     this.sizes = new ResizeObserver(() => this.#resize());
     this.sizes.observe(host);
     this.#resize();
   }
 
-  #layer() {
-    const canvas = document.createElement("canvas");
-    Object.assign(canvas.style, {
+  #layer(name) {
+    const layer = document.createElement(name);
+    Object.assign(layer.style, {
       position: "absolute",
       inset: "0",
       width: "100%",
       height: "100%",
     });
-    canvas.setAttribute("aria-hidden", "true");
-    this.host.append(canvas);
-    return canvas;
+    layer.setAttribute("aria-hidden", "true");
+    this.host.append(layer);
+    return layer;
   }
 
   #painter(wanted) {
@@ -214,8 +216,8 @@ export class Scatter {
   /** Draws what lies over the points: rings and the lasso. */
   drawOver() {
     const isEmpty = !this.rings.length && !this.pointer?.lasso;
-    if (isEmpty && this.isOverClear) return; // a canvas that is touched is put on the screen again
-    this.isOverClear = isEmpty;
+    this.over.style.display = isEmpty ? "none" : ""; // a layer that is shown costs each frame
+    if (isEmpty) return;
     const context = this.over.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.seen.width, this.seen.height);
@@ -375,8 +377,7 @@ export class Scatter {
     this.sizes.disconnect();
     this.pointer.destroy();
     this.painter.destroy();
-    this.canvas.remove();
-    this.over.remove();
+    for (const layer of [this.canvas, this.over, this.surface]) layer.remove();
   }
 }
 
