@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -233,9 +233,7 @@ def test_labels_are_those_of_the_named_question(pages: Site, judged: Judged) -> 
     )
     table = page[page.index('<table class="labels">') :]
     for label, items, _, recall, precision, f1 in asked:
-        row = text_of(
-            table[table.index(f">{label.replace('<', '&lt;').replace('>', '&gt;')}</a>") :]
-        )
+        row = text_of(table[table.index(f'title="{escape(label)}"') :].partition(">")[2])
         assert str(items) in row.split()
         numbers = [float(number) for number in re.findall(r"\b\d\.\d{3}\b", row)[:3]]
         assert numbers == pytest.approx([f1, recall, precision], abs=6e-4)
@@ -373,6 +371,12 @@ def test_labels_are_inert(pages: Site, judged: Judged) -> None:
         page = pages.get(ROOT + path).text
         assert SCRIPT not in page, path
     assert "&lt;script&gt;" in page
+
+
+def test_datasettes_tables_lead_to_the_pages(pages: Site) -> None:
+    for table in ("cv_metrics", "cv_predictions"):
+        assert f'href="{ROOT}"' in pages.get(f"/judged/{table}?_size=1").text, table
+    assert 'href="/-/nearsql/judged/findings"' in pages.get("/judged/findings?_size=1").text
 
 
 def test_an_empty_file_names_the_command(database: Path) -> None:
