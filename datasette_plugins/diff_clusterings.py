@@ -45,7 +45,7 @@ async def compare(current: Page, one: Row, other: Row) -> Response:
         agreement = await current.one("diff_clusters_agreement", **asked)
     except TooLong as problem:
         agreement = {"problem": problem.sentence}
-    maps = await current.rows("projections")
+    maps = await current.rows("overview_maps", limit=1)
     return await current.html(
         "nearsql_diff_clusterings.html",
         a=one,
@@ -83,7 +83,7 @@ async def _items(current: Page, one: Row, other: Row, asked: Row) -> Response:
         }
         for place in places
     )
-    maps = await current.rows("projections")
+    maps = await current.rows("overview_maps", limit=1)
     return await current.html(
         "nearsql_diff_items.html",
         a=one,

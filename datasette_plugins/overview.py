@@ -7,7 +7,9 @@ from datasette.utils.asgi import Response
 from nearsql.datasette_plugins import questions
 from nearsql.datasette_plugins.pages import Page, page
 
-RUNS = {"kind": "", "status": "", "limit": 10, "offset": 0}
+# The newest of each. The pages of the tabs show them all: each more has its items to count.
+SOME = {"limit": 5}
+RUNS = {"kind": "", "status": "", "limit": 8, "offset": 0}
 
 
 @page
@@ -21,8 +23,9 @@ async def overview(current: Page) -> Response:
         "nearsql_overview.html",
         spaces=await current.rows("spaces"),
         collections=collections,
-        clusterings=await current.rows("clusterings"),
-        projections=await current.rows("projections"),
+        clusterings=await current.rows("overview_clusterings", **SOME),
+        maps=await current.rows("overview_maps", **SOME),
+        some=SOME,
         runs=await current.rows("runs", **RUNS),
         runs_asked=RUNS,
         questions=[
