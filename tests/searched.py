@@ -11,6 +11,7 @@ from PIL import Image
 from nearsql.pipeline.embed import embed
 from nearsql.pipeline.index.text import text_index
 from nearsql.pipeline.ingest import ingest_image_bytes, ingest_texts
+from nearsql.pipeline.runs import immediate, run, space_input
 from nearsql.udfs import connection
 
 SCRIPT = "<script>window.hacked = true</script>"
@@ -74,5 +75,11 @@ def build(path: Path) -> Searched:
     db.execute("insert into selections (name, how) values (?, 'ids')", (searched.selection,))
     db.execute("insert into selection_items select 1, id from items where id between 17 and 24")
     db.commit()
+    inputs = [space_input(db, PIXELS)]
+    with run(db, "project", parameters={}, inputs=inputs) as current, immediate(db):
+        db.executemany(
+            "insert into projection_points (run_id, item_id, x, y) values (?, ?, ?, 0)",
+            [(current.id, item, float(item)) for item in range(1, IMAGES + 1)],
+        )
     db.close()
     return searched

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+import numpy as np
 import pytest
 from searched import (
     COLOURS,
@@ -332,6 +333,19 @@ def test_a_search_by_image_works_where_nothing_can_be_written(searched: Searched
         assert 'name="sql"' not in page  # nothing can be saved here
     finally:
         frozen.close()
+
+
+def test_what_is_found_goes_to_the_map(own: Site) -> None:
+    to_newest = own.get("/-/nearsql/searched/map").headers["location"]
+    for asked in (
+        {"like": "9,10", "unlike": "1", "space": PIXELS, "k": 5, "label": "shade=middle"},
+        {"q": "bright -side", "space": ""},
+    ):
+        page = get(own, **asked)
+        link = unescape(re.search(r'href="(/-/nearsql/searched/map#[^"]+)"', page)[1])
+        filter_ = parse_qs(urlsplit(link).fragment)["filter"][0]
+        kept = own.get(f"{to_newest}/within?{urlencode({'within': filter_})}")
+        assert np.frombuffer(kept.content, "<f8").tolist() == sorted(shown(page))
 
 
 def test_what_is_found_can_be_saved(searched: Searched, tmp_path: Path) -> None:
