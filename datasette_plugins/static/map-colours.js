@@ -1,5 +1,7 @@
 // Which colour means what: groups as colours that differ where they touch, numbers as a scale.
 
+const MOST_SPREAD = 1000; // groups whose colours are chosen by where they lie; the rest are tiny
+
 /** The custom properties --c0, --c1, ... of the style sheet: a palette for every kind of sight. */
 export function palette(element) {
   const style = getComputedStyle(element);
@@ -38,7 +40,8 @@ export function spreadColours(middles, size) {
     return places;
   }
   const users = Array.from({ length: size }, () => []);
-  for (const middle of middles) {
+  for (const { code } of middles.slice(MOST_SPREAD)) places.set(code, code % size);
+  for (const middle of middles.slice(0, MOST_SPREAD)) {
     let best = 0;
     let farthest = -1;
     for (let colour = 0; colour < size; colour++) {

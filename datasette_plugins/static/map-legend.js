@@ -3,6 +3,7 @@
 import { readable } from "./map-colours.js";
 
 const BARS = 44; // of the histogram above a scale
+const MOST = 300; // groups listed; more are found by their names
 const SEARCHED_FROM = 8; // groups; fewer need no search
 
 function element(name, properties, ...children) {
@@ -24,11 +25,11 @@ export class Legend {
     this.list = section.querySelector(".entries");
     this.groups = [];
     this.hidden = new Set();
-    this.finder.addEventListener("input", () => this.#find());
+    this.finder.addEventListener("input", () => this.#list());
     this.finder.addEventListener("keydown", (event) => {
       if (event.key !== "Enter") return;
       event.preventDefault();
-      const first = this.#shown()[0];
+      const first = this.list.querySelector("button");
       if (first) this.on.find(Number(first.dataset.code));
     });
   }
@@ -45,7 +46,20 @@ export class Legend {
     this.#offerFinder(groups.length >= SEARCHED_FROM);
     this.section.hidden = false;
     this.list.className = "entries";
-    this.list.replaceChildren(...groups.map((group) => this.#entry(group)));
+    this.#list();
+  }
+
+  // The groups whose names hold what is looked for; noise and points without a group come last.
+  #list() {
+    const wanted = this.finder.value.trim().toLocaleLowerCase();
+    const found = this.groups.filter(({ name }) => name.toLocaleLowerCase().includes(wanted));
+    const named = found.filter(({ code }) => code >= 0);
+    const listed = [...named.slice(0, MOST), ...found.filter(({ code }) => code < 0)];
+    this.list.replaceChildren(...listed.map((group) => this.#entry(group)));
+    if (named.length > MOST) {
+      const more = `${(named.length - MOST).toLocaleString("en")} more: find them by their names.`;
+      this.list.append(element("p", { className: "note" }, more));
+    }
   }
 
   #entry({ code, name, items, colour }) {
@@ -87,18 +101,6 @@ export class Legend {
   #offerFinder(isThere) {
     this.finder.hidden = !isThere;
     this.finder.toggleAttribute("data-slash", isThere);
-  }
-
-  #find() {
-    const wanted = this.finder.value.trim().toLocaleLowerCase();
-    for (const button of this.list.querySelectorAll("button")) {
-      const name = button.querySelector(".name").textContent.toLocaleLowerCase();
-      button.hidden = !name.includes(wanted);
-    }
-  }
-
-  #shown() {
-    return [...this.list.querySelectorAll("button")].filter((button) => !button.hidden);
   }
 
   /** A scale: how the values lie on it, its ends, and how many points have none. */

@@ -1,6 +1,7 @@
 // The names of groups on the map: at their middles, the largest first, never one over another.
 
 const MOST = 120; // drawn at once; more are too many to read
+const CANDIDATES = 2000; // the largest groups; among the rest nobody would look for a name
 const LONGEST = 34; // letters of a name
 const GAP = 14; // pixels between two names, beside each other
 const TOOLS = 48; // pixels at the right edge that the tools of the map cover
@@ -62,7 +63,7 @@ export class Names {
   set(entries) {
     const most = entries.length ? entries[0].n : 1;
     const family = getComputedStyle(this.layer).fontFamily;
-    this.entries = entries.map(({ name, x, y, n }) => {
+    this.entries = entries.slice(0, CANDIDATES).map(({ name, x, y, n }) => {
       const text = shortened(name);
       const size = Math.round(11 + 3 * Math.sqrt(n / most));
       this.ruler.font = `600 ${size}px ${family}`;

@@ -222,3 +222,94 @@ def test_it_follows_the_dark(watched: MapPage, address: str, gallery: Gallery) -
     watched.drawn()
     assert sum(int(v) for v in watched.page.evaluate(paper)[4:-1].split(",")) < 100
     assert watched.colours() != before
+
+
+def of_script(watched: MapPage, name: str, expression: str) -> Any:
+    """The value of an expression of what a script of the page exports, `of`."""
+    return watched.page.evaluate(
+        f"""async (name) => {{
+            const page = document.querySelector('script[src$="/map.js"]').src;
+            const of = await import(new URL(name, page));
+            return {expression};
+        }}""",
+        name,
+    )
+
+
+def test_names_never_overlap_and_are_more_when_closer(
+    watched: MapPage, address: str, gallery: Gallery
+) -> None:
+    watched.open(f"{address}/map/{gallery.projection}")
+    shown = of_script(
+        watched,
+        "./map-names.js",
+        """(() => {
+            const layer = document.createElement("div");
+            layer.className = "names";
+            document.querySelector(".canvas-frame").append(layer);
+            const names = new of.Names(layer);
+            names.set(Array.from({length: 400}, (_, k) =>
+                ({name: `group number ${k}`, x: k % 20, y: Math.floor(k / 20), n: 400 - k})));
+            const seen = (view) => {
+                names.place(view);
+                return [...layer.querySelectorAll("span:not([hidden])")].map((span) => {
+                    const {left, right, top, bottom} = span.getBoundingClientRect();
+                    return {text: span.textContent, left, right, top, bottom};
+                });
+            };
+            const views = [seen({x: [-1, 21], y: [-1, 21]}), seen({x: [-1, 6], y: [-1, 6]})];
+            layer.remove();
+            return views;
+        })()""",
+    )
+    for view in shown:
+        for n, a in enumerate(view):
+            for b in view[:n]:
+                beside = a["left"] >= b["right"] or b["left"] >= a["right"]
+                assert beside or a["top"] >= b["bottom"] or b["top"] >= a["bottom"], (a, b)
+    far, near = ({entry["text"] for entry in view} for view in shown)
+    assert "group number 0" in far
+    within = {f"group number {20 * y + x}" for x in range(7) for y in range(7)}
+    assert len(far & within) < len(near) <= len(within)
+
+
+def test_groups_beyond_the_palette_differ_from_those_beside_them(
+    watched: MapPage, address: str, gallery: Gallery
+) -> None:
+    watched.open(f"{address}/map/{gallery.projection}")
+    grid = "Array.from({length: 100}, (_, k) => ({code: k, x: k % 10, y: Math.floor(k / 10)}))"
+    places = of_script(watched, "./map-colours.js", f"[...of.spreadColours({grid}, 20)]")
+    colour = dict(places)
+    assert set(colour.values()) == set(range(20))
+    beside = [(k, k + step) for k in range(100) for step in (1, 10) if k % 10 + step % 10 < 10]
+    assert all(colour[a] != colour[b] for a, b in beside if b < 100)
+    few = of_script(watched, "./map-colours.js", f"[...of.spreadColours({grid}.slice(0, 5), 20)]")
+    assert few == [[code, code] for code in range(5)]
+
+
+def test_a_scale_ends_where_far_values_begin(
+    watched: MapPage, address: str, gallery: Gallery
+) -> None:
+    watched.open(f"{address}/map/{gallery.projection}")
+    values = "Float32Array.from([...Array(1000).keys(), 1e6, NaN])"
+    found = of_script(watched, "./map-colours.js", f"of.rangeOf({values})")
+    assert found == {"low": 10, "high": 990, "least": 0, "most": 1e6, "without": 1}
+    found = of_script(watched, "./map-colours.js", "of.rangeOf(Float32Array.of(2, 1, 3))")
+    assert found == {"low": 1, "high": 3, "least": 1, "most": 3, "without": 0}
+
+
+def test_items_are_found_among_points_in_any_order(
+    watched: MapPage, address: str, gallery: Gallery
+) -> None:
+    watched.open(f"{address}/map/{gallery.projection}")
+    for ids in ([2, 5, 9, 2**40], [9, 2, 2**40, 5]):
+        found = of_script(
+            watched,
+            "./map-ids.js",
+            f"""(() => {{
+                const places = new of.Places({ids});
+                return [{ids}.map((id) => places.of(id)), places.of(3),
+                        [...places.among([1, 5, 9])], [...of.shared([1, 5, 9], [5, 7, 9])]];
+            }})()""",
+        )
+        assert found == [[0, 1, 2, 3], -1, [int(id_ in (5, 9)) for id_ in ids], [5, 9]]
