@@ -58,11 +58,11 @@ def browser() -> Iterator[Any]:
         yield launched
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture
 def watched(browser: Any, address: str, request: pytest.FixtureRequest) -> Iterator[Watched]:
-    context = browser.new_context(
-        viewport={"width": 1300, "height": 900}, color_scheme=request.param
-    )
+    """The page in a light window, or as the test's parameter says."""
+    scheme = getattr(request, "param", "light")
+    context = browser.new_context(viewport={"width": 1300, "height": 900}, color_scheme=scheme)
     page = Watched(context.new_page())
     page.page.goto(address)
     page.page.wait_for_function("document.querySelector('.thing img').naturalWidth > 0")
@@ -79,6 +79,7 @@ def shown(watched: Watched) -> set[str]:
     }
 
 
+@pytest.mark.parametrize("watched", ["light", "dark"], indirect=True)
 def test_boxes_lie_on_their_pixels(watched: Watched) -> None:
     image = watched.page.locator(".thing img").bounding_box()
     scale = image["width"] / WIDTH
