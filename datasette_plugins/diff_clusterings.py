@@ -84,16 +84,19 @@ async def _items(current: Page, one: Row, other: Row, asked: Row) -> Response:
         for place in places
     )
     maps = await current.rows("overview_maps", limit=1)
+    sheet = await _sheet(current, asked)
+    move = sheet["move"] or ""
     return await current.html(
         "nearsql_diff_items.html",
         a=one,
         b=other,
         asked=asked,
         names=names,
-        sheet=await _sheet(current, asked),
+        sheet=sheet,
         moves=MOVES,
+        moved_sql=_moved_sql(asked, move),
         map=maps[0]["run_id"] if maps else None,
-        map_filter=_map_address(asked),
+        map_filter=_map_address(asked, move),
         address=lambda **changed: _address(asked, changed),
     )
 
@@ -195,12 +198,13 @@ def _address(asked: Row, changed: Row) -> str:
     return "?" + urlencode({k: v for k, v in (parts | changed).items() if v is not None})
 
 
-def _map_address(asked: Row) -> str:
-    """The part of a map's address after #: only what moved is bright, in the colours of the second run."""
+def _moved_sql(asked: Row, move: str = "") -> str:
+    """The SQL of the items that moved, with its values in it: for a map's filter, or a selection."""
     runs = ", ".join(str(asked[name]) for name in ("run_a", "run_b", "level_a", "level_b"))
-    return urlencode(
-        {
-            "colour": f"cluster:{asked['run_b']}:{asked['level_b']}",
-            "filter": f"select id from cluster_moves({runs})",
-        }
-    )
+    return f"select id from cluster_moves({runs})" + (f" where move = '{move}'" if move else "")
+
+
+def _map_address(asked: Row, move: str = "") -> str:
+    """The part of a map's address after #: only what moved is bright, in the colours of the second run."""
+    colour = f"cluster:{asked['run_b']}:{asked['level_b']}"
+    return urlencode({"colour": colour, "filter": _moved_sql(asked, move)})

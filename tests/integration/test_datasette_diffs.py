@@ -299,3 +299,27 @@ def test_every_sql_link_gives_rows(pages: Site, compared: Compared) -> None:
         answer = pages.query("compared", query.pop("sql"), **query)
         assert answer.status_code == 200, answer.text
         assert pages.get(unescape(link)).status_code == 200
+
+
+def test_what_moved_is_saved_as_a_selection(compared: Compared, tmp_path: Path) -> None:
+    copy = tmp_path / "compared.db"
+    shutil.copy(compared.path, copy)
+    with site(copy) as own:
+        path = pair(compared.first, compared.second, move="to noise")
+        assert 'name="sql"' not in own.get(path).text
+        own.let_root()
+        page = own.get(path, actor={"id": "root"}).text
+        (sql,) = re.findall(r'name="sql" value="([^"]+)"', page)
+        fields = {"name": "left", "how": "sql", "sql": unescape(sql)}
+        answer = own.post(f"{ROOT}/selections", fields, as_form=True)
+        assert answer.status_code == 302
+        saved = own.query("compared", "select item_id from selection_items order by 1").json()[
+            "rows"
+        ]
+        kept = {row["item_id"] for row in saved}
+        shown = own.query(
+            "compared",
+            f"select id from cluster_moves({compared.first}, {compared.second}) where move = 'to noise'",
+        ).json()["rows"]
+        assert kept == {row["id"] for row in shown}
+        assert len(kept) == 26
