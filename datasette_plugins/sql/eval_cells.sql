@@ -1,4 +1,4 @@
--- Which label was taken for which, right ones included; predicted NULL: none of the neighbours had a vote
+-- Which label was taken for which, right ones included; predicted NULL: no neighbour had a vote
 with cells as materialized (
     -- By its key, which has the predictions of one setting beside each other.
     select y_true, y_pred, count(*) as n

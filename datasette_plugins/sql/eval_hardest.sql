@@ -1,4 +1,4 @@
--- Items that are wrong with most of the votes against them; in how many of the run's settings they are wrong
+-- Items that are wrong with most of the votes, and in how many of the run's settings they are wrong
 select
     c.item_id as id, i.kind, i.width < 100 as is_tiny, substr(i.content, 1, 160) as text,
     c.label, c.predicted, c.share,

@@ -1,4 +1,4 @@
--- An evaluation by space, k and weighting: each metric over all items, and how far its folds are apart
+-- An evaluation by space, k and weighting: each metric, and how far its folds are apart
 select
     s.name as space,
     m.k,

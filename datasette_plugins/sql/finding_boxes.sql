@@ -1,4 +1,4 @@
--- The boxes of annotated objects and of predictions by their ids, as JSON arrays, cut off at the image's edges
+-- The boxes of objects and of predictions by their ids, as JSON arrays, cut off at the image's edges
 select
     b.id, b.item_id, b.state, b.class,
     max(0, min(i.width, b.x_min)) as x, max(0, min(i.height, b.y_min)) as y,

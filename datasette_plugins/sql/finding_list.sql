@@ -1,4 +1,4 @@
--- Findings of one kind, the surest first, with the items they are about and what a person has decided
+-- Findings of one kind, the surest first, their evidence and what a person has decided
 select
     f.id, f.kind, f.item_id, f.other_item_id, f.score, f.evidence_json, f.decision, f.decided_at
 from findings f

@@ -19,7 +19,8 @@ select
         json_extract(r.parameters_json, '$.space')
     ) as space,
     (select group_concat(k.kind || ' ' || k.n, ', ') from (
-        select f.kind, count(*) as n from findings f where f.run_id = r.id group by f.kind order by f.kind
+        select f.kind, count(*) as n from findings f where f.run_id = r.id
+        group by f.kind order by f.kind
     ) k) as kinds,
     ifnull(c.findings, 0) as findings,
     ifnull(c.decided, 0) as decided,

@@ -12,8 +12,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from judged_images import WIDTH
 from judged_pages import (
     BOX,
@@ -29,8 +27,7 @@ from judged_pages import (
 )
 from served import Site, site
 
-from nearsql.datasette_plugins import evidence, findings
-from nearsql.datasette_plugins.evidence import evidence_of
+from nearsql.datasette_plugins import findings
 from nearsql.pipeline.runs import immediate, run
 from nearsql.udfs import connection
 
@@ -437,36 +434,6 @@ def test_an_empty_file_names_the_commands(database: Path) -> None:
 
 
 # What a file may hold -------------------------------------------------------------------------------
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=6,
-)
-FIELDS = st.sampled_from(
-    [
-        *("distance", "threshold", "is_exact", "group_size", "label", "value", "other_value", "k"),
-        *("z_score", "neighbors", "given", "suggested", "confidence", "run", "cluster", "means"),
-        *("usual_share_of_given", "loss", "component", "rank", "misses", "alarms", "items"),
-        *("missed", "objects", "found", "false_alarms", "metric", "expected", "detector_run"),
-        *("outlier_score", "means_of_all", "cluster_run", "images", "name", "predicted"),
-    ]
-)
-
-
-@given(
-    st.sampled_from([*evidence.TITLES, "worst_loss:box", "other"]),
-    st.dictionaries(FIELDS, JSON, max_size=8) | JSON,
-)
-def test_any_json_can_be_evidence(kind: str, fields: Any) -> None:
-    told = evidence_of(kind, json.dumps(fields))
-    assert all(isinstance(line, str) for line in (told.claim, *told.why))
-    assert all(-(2**63) <= n.item < 2**63 for n in told.neighbours)
-    assert "None" not in told.claim
-
-
-def test_damaged_evidence_is_no_evidence() -> None:
-    assert evidence_of("duplicate", "[" * 100_000) == evidence_of("duplicate", "{}")
 
 
 def test_texts_of_a_hostile_file_are_inert(judged: Judged, tmp_path: Path) -> None:
