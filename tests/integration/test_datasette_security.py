@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import unescape
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ GUARDS = {
 @contextmanager
 def guarded(path: Path, rules: dict[str, Any]) -> Iterator[Site]:
     """A file under these rules, which 0.65 calls metadata and 1.0 config."""
-    word = "config" if "config" in signature(Datasette).parameters else "metadata"
+    word = "config" if hasattr(Datasette, "allowed") else "metadata"
     with site(path, **{word: rules}) as opened:
         yield opened
 
