@@ -193,7 +193,7 @@ def browser() -> Iterator[Any]:
 def map_page(page: Any, url: str) -> tuple[float, int]:
     """Seconds from the request of the page until its points are drawn, and the bytes of the points."""
     answers: list[Any] = []
-    page.on("response", answers.append)
+    page.on("response", lambda response: answers.append(response))
     page.goto(url)
     page.wait_for_function(
         "document.getElementById('nearsql-map').dataset.drawn !== undefined", timeout=300_000
