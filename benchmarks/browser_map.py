@@ -300,18 +300,11 @@ def main() -> None:
     )
     parser.add_argument("--no-peer", action="store_true", help="leave plotly out")
     arguments = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    formats = ("", "", "", ".2f", ".2f", ".1f", ".1f", ".2f", ".1f")
     with tempfile.TemporaryDirectory() as folder:
         for n in arguments.points:
-            rows += measure(Path(folder), n, with_peer=not arguments.no_peer)
-    print(
-        tabulate(
-            rows,
-            headers="keys",
-            floatfmt=("", "", "", ".2f", ".2f", ".1f", ".1f", ".2f", ".1f"),
-            intfmt=",",
-        )
-    )
+            rows = measure(Path(folder), n, with_peer=not arguments.no_peer)
+            print(tabulate(rows, headers="keys", floatfmt=formats, intfmt=","), flush=True)
 
 
 if __name__ == "__main__":
