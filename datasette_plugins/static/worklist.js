@@ -136,6 +136,7 @@ list?.addEventListener("click", (event) => {
   if (finding && !event.target.closest("a, button")) choose(finding, { scroll: false });
 });
 
-choose(document.querySelector(".finding:target") ?? findings().find((f) => !f.dataset.decision), {
+const first = findings().find((f) => !f.dataset.decision) ?? findings()[0];
+choose(document.querySelector(".finding:target") ?? first, {
   scroll: Boolean(location.hash),
 });

@@ -61,11 +61,11 @@ def opened(
     context.set_default_timeout(20_000)
     page = Watched(context.new_page())
     yield page
-    page.close()
-    context.close()
     with closing(connection.connect(judged.path)) as db:
         db.execute("update findings set decision = null, decided_at = null")
         db.commit()
+    page.close()
+    context.close()
 
 
 def decisions(judged: Judged) -> list[str | None]:
@@ -153,16 +153,16 @@ def test_what_is_not_stored_is_said(opened: Watched, address: str, judged: Judge
     page = opened.page
     page.goto(f"{address}/findings/{judged.found}?kind=label_error")
     page.locator(".finding.current").wait_for()
-    page.evaluate(
-        "window.asked = window.fetch;"
-        "window.fetch = async () => Response.json({ ok: false, error: 'The file is locked.' })"
-    )
+    page.evaluate("""() => {
+        window.asked = window.fetch;
+        window.fetch = async () => Response.json({ ok: false, error: "The file is locked." });
+    }""")
     page.keyboard.press("y")
     page.locator("#said").wait_for()
     assert page.locator("#said").inner_text() == "Not stored: The file is locked."
     assert page.locator(".finding").nth(0).get_attribute("data-decision") == ""
     assert decisions(judged)[0] is None
-    page.evaluate("window.fetch = window.asked")
+    page.evaluate("() => { window.fetch = window.asked; }")
     page.keyboard.press("k")
     page.keyboard.press("y")
     wait_for(opened, 1)
@@ -174,6 +174,7 @@ def test_keys_do_nothing_while_somebody_types(
 ) -> None:
     page = opened.page
     page.goto(f"{address}/findings/{judged.found}?kind=label_error")
+    page.locator(".finding.current").wait_for()
     page.keyboard.press("y")
     wait_for(opened, 1)
     page.reload()
