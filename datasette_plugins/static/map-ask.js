@@ -1,4 +1,5 @@
-// What the map asks the server: fragments, item ids, and to write. A refusal is an Error with a sentence.
+// What the map asks the server: fragments, item ids, and to write.
+// A refusal is an Error with a sentence.
 
 function problemOf(html) {
   const found = new DOMParser().parseFromString(html, "text/html").querySelector(".problem");

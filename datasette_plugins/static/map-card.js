@@ -7,7 +7,10 @@ const REST = 60; // ms that the pointer must stay on a point before its card is 
 const AWAY = 16; // pixels from the pointer
 
 export class Card {
-  /** @param {HTMLElement} element placed in the window  @param {string} items the address of items */
+  /**
+   * @param {HTMLElement} element placed in the window
+   * @param {string} items the address of items
+   */
   constructor(element, items) {
     this.element = element;
     this.items = items;
@@ -45,7 +48,8 @@ export class Card {
     const place = () => {
       const width = document.documentElement.clientWidth;
       const height = document.documentElement.clientHeight;
-      const x = left + AWAY + element.offsetWidth > width ? left - AWAY - element.offsetWidth : left + AWAY;
+      const isRoom = left + AWAY + element.offsetWidth <= width;
+      const x = isRoom ? left + AWAY : left - AWAY - element.offsetWidth;
       const y = Math.min(top + AWAY, height - element.offsetHeight - 8);
       element.style.left = `${Math.max(8, x)}px`;
       element.style.top = `${Math.max(8, y)}px`;

@@ -1,4 +1,4 @@
-// What the lasso has chosen: how many, what they are, some of them; and to save, tag, or take them along.
+// What the lasso has chosen: how many, what they are, some of them; to save, tag, or take along.
 
 import { askHtml, post } from "./map-ask.js";
 import { evenly } from "./map-ids.js";
@@ -42,13 +42,14 @@ export class Chosen {
   }
 
   #enable(isOn) {
-    for (const button of this.section.querySelectorAll("button:not(.close)")) button.disabled = !isOn;
+    const buttons = this.section.querySelectorAll("button:not(.close)");
+    for (const button of buttons) button.disabled = !isOn;
   }
 
   /**
-   * @param chosen {ids ascending, run, insideSql, polygon, isPolygon: whether the polygon alone gives the ids}
+   * @param chosen {ids ascending, run, insideSql, polygon, isPolygon: it alone gives the ids}
    * @param {{name, items, colour}[]} mix what they are by the legend, the commonest first
-   * @param {?function} describe id -> the name of its group, for the CSV; null where there are no groups
+   * @param {?function} describe id -> the name of its group, for the CSV; null without groups
    */
   async show(chosen, mix, describe) {
     Object.assign(this, { ids: chosen.ids, chosen, describe });
@@ -177,7 +178,8 @@ export class Chosen {
     const rows = [describe ? "item_id,colour" : "item_id"];
     for (const id of this.ids) rows.push(describe ? `${id},${quote(describe(id))}` : id);
     const url = URL.createObjectURL(new Blob([rows.join("\r\n") + "\r\n"], { type: "text/csv" }));
-    const link = Object.assign(document.createElement("a"), { href: url, download: "selection.csv" });
+    const link = document.createElement("a");
+    Object.assign(link, { href: url, download: "selection.csv" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(url), 1000);
   }

@@ -1,4 +1,4 @@
-// What the points are coloured by: a choice, a level of a hierarchy, or SQL that the visitor writes.
+// What the points are coloured by: a choice, a level of a hierarchy, or SQL of the visitor's own.
 
 const SQL = "sql";
 

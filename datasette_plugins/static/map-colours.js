@@ -27,8 +27,9 @@ export function otherColours(element) {
 /**
  * For each code the place of its colour in a list of `size`.
  *
- * Up to `size` groups have one each. More groups than colours share them, so that groups of one colour
- * lie far apart: the largest choose first, each the colour whose nearest user is farthest away.
+ * Up to `size` groups have one each. More groups than colours share them, so that those of one
+ * colour lie far apart: the largest choose first, each the colour whose nearest user is farthest
+ * away.
  *
  * @param {{code: number, x: number, y: number}[]} middles by size, the largest group first
  */
@@ -62,7 +63,7 @@ export function spreadColours(middles, size) {
  * The ends of a scale. One far value would leave all others in one colour: where the outermost
  * hundredths take up more than half of the range, the scale ends at them, and the legend says so.
  *
- * @returns {{low, high, least, most, without}} low and high of the scale, least and most of the values
+ * @returns {{low, high, least, most, without}} low and high of the scale, least and most of values
  */
 export function rangeOf(values) {
   const known = Float64Array.from(values.filter((value) => !Number.isNaN(value))).sort();
@@ -71,7 +72,8 @@ export function rangeOf(values) {
   const at = (share) => known[Math.min(known.length - 1, Math.floor(share * known.length))];
   const [least, most, low, high] = [known[0], known[known.length - 1], at(0.01), at(0.99)];
   const isClipped = high > low && (high - low) * 2 < most - least;
-  return isClipped ? { low, high, least, most, without } : { low: least, high: most, least, most, without };
+  const ends = isClipped ? { low, high } : { low: least, high: most };
+  return { ...ends, least, most, without };
 }
 
 /** A number as a person reads it. */

@@ -1,4 +1,5 @@
-// The keyboard on the map. Letters work wherever nobody is writing; arrows where the map has the focus.
+// The keyboard on the map. Letters work wherever nobody is writing; arrows where the map has the
+// focus.
 // The keys of every page, such as "/", are those of keys.js.
 
 import { isTyping } from "./keys.js";

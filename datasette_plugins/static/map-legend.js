@@ -1,9 +1,10 @@
-// What the colours mean: groups that can be found, hidden and seen alone; or a scale with its range.
+// What the colours mean: groups that can be found, hidden and seen alone; or a scale and its range.
 
 import { readable } from "./map-colours.js";
 
 const BARS = 44; // of the histogram above a scale
 const MOST = 300; // groups listed; more are found by their names
+const HOW = "Click: hide or show. Shift-click: alone. Double-click: go there.";
 const SEARCHED_FROM = 8; // groups; fewer need no search
 
 function element(name, properties, ...children) {
@@ -67,7 +68,7 @@ export class Legend {
     swatch.style.background = colour;
     const button = element(
       "button",
-      { type: "button", title: `${name}\nClick: hide or show. Shift-click: alone. Double-click: go there.` },
+      { type: "button", title: `${name}\n${HOW}` },
       swatch,
       element("span", { className: "name" }, name),
       element("span", { className: "count" }, items.toLocaleString("en")),
@@ -159,7 +160,8 @@ function histogram(values, { low, high }) {
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("class", "histogram");
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `How the values lie between ${readable(low)} and ${readable(high)}`);
+  const ends = `${readable(low)} and ${readable(high)}`;
+  svg.setAttribute("aria-label", `How the values lie between ${ends}`);
   const bars = document.createElementNS("http://www.w3.org/2000/svg", "path");
   bars.setAttribute("d", path);
   svg.append(bars);

@@ -8,8 +8,8 @@ const TOOLS = 48; // pixels at the right edge that the tools of the map cover
 const SAMPLE = 4000; // points of a group that its middle is computed from
 
 /**
- * Where the groups lie: the point nearest to the medians of x and y, so that a name stands on its group
- * even when that is bent around another.
+ * Where the groups lie: the point nearest to the medians of x and y, so that a name stands on its
+ * group even when that is bent around another.
  *
  * @returns {{code, x, y, n}[]} the largest group first; points of no group (codes below 0) left out
  */
@@ -67,7 +67,8 @@ export class Names {
       const text = shortened(name);
       const size = Math.round(11 + 3 * Math.sqrt(n / most));
       this.ruler.font = `600 ${size}px ${family}`;
-      return { text, x, y, size, width: this.ruler.measureText(text).width + GAP, height: size * 1.6 };
+      const width = this.ruler.measureText(text).width + GAP;
+      return { text, x, y, size, width, height: size * 1.6 };
     });
   }
 
@@ -96,7 +97,8 @@ export class Names {
       const span = (this.spans[k] ??= this.layer.appendChild(document.createElement("span")));
       if (span.textContent !== entry.text) span.textContent = entry.text;
       span.style.fontSize = `${entry.size}px`;
-      span.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px) translate(-50%, -50%)`;
+      const place = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
+      span.style.transform = `${place} translate(-50%, -50%)`;
       span.hidden = false;
     });
     for (let k = placed.length; k < this.spans.length; k++) this.spans[k].hidden = true;

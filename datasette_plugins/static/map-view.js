@@ -119,7 +119,10 @@ export class MapView {
       this.scatter.setColours({
         codes: colours.codes,
         // One for each code: groups that lie apart may share a colour.
-        palette: Array.from({ length: codes }, (_, code) => list[(colourOf.get(code) ?? code) % list.length]),
+        palette: Array.from(
+          { length: codes },
+          (_, code) => list[(colourOf.get(code) ?? code) % list.length],
+        ),
         noise: fixed.noise,
         without: fixed.without,
       });
@@ -262,7 +265,7 @@ export class MapView {
     this.waiting = setTimeout(() => this.#window(view), WINDOW_AFTER);
   }
 
-  // A sampled map shows more of what one looks at: the densest sample of the view and its surroundings.
+  // A sampled map shows more of what one looks at: a denser sample of the view and around.
   async #window(view) {
     const { bounds } = this.points;
     const isAll = ["x", "y"].every(

@@ -23,7 +23,12 @@ const root = document.getElementById("nearsql-map");
 const settings = JSON.parse(root.dataset.settings);
 const asked = readAddress();
 
-const shown = { hidden: new Set(asked.hidden), lit: null, chosen: null, isNameless: asked.isNameless };
+const shown = {
+  hidden: new Set(asked.hidden),
+  lit: null,
+  chosen: null,
+  isNameless: asked.isNameless,
+};
 const pointed = { item: null };
 let neighbours = [];
 let names = null; // of the groups' codes, where the colours are groups
@@ -91,7 +96,8 @@ function draw() {
   const { colours } = views[0];
   names = null;
   if (colours.kind === "codes") {
-    names = new Map(views.flatMap((view) => view.colours.legend.map(({ code, name }) => [code, name])));
+    const legends = views.flatMap((view) => view.colours.legend);
+    names = new Map(legends.map(({ code, name }) => [code, name]));
   }
   places = views[0].colourPlaces();
   for (const view of views.slice(1)) {
@@ -199,14 +205,15 @@ function lasso(view, drawn) {
   choose(view, simplified(drawn, LASSO_TOLERANCE * pixel));
 }
 
-// The file says which items lie within: it holds the exact places, also of points that are not drawn.
+// The file says which items lie within: it holds the exact places, and those that are not drawn.
 async function choose(view, polygon) {
   const { run, insideSql } = view.settings;
   const making = (shown.chosen = { view, run, insideSql, polygon, ids: new Float64Array(0) });
   chosen.wait();
   let ids;
   try {
-    ids = await askIds(`${view.settings.inside}?polygon=${encodeURIComponent(JSON.stringify(polygon))}`);
+    const asked = encodeURIComponent(JSON.stringify(polygon));
+    ids = await askIds(`${view.settings.inside}?polygon=${asked}`);
   } catch (error) {
     if (shown.chosen === making) {
       clear();
@@ -291,7 +298,8 @@ function current() {
 }
 
 views.forEach((view) => {
-  const on = (name, handler) => view.frame.querySelector(`.${name}`).addEventListener("click", handler);
+  const on = (name, handler) =>
+    view.frame.querySelector(`.${name}`).addEventListener("click", handler);
   on("to-lasso", () => setLassoMode(view.scatter.mode !== "lasso"));
   on("to-closer", () => view.scatter.zoomBy(1.5));
   on("to-farther", () => view.scatter.zoomBy(1 / 1.5));
