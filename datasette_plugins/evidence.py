@@ -281,8 +281,8 @@ def _lonely_failure(told: _Told, found: Evidence) -> None:
     for each in told.each("neighbors"):
         item = each.whole("item_id")
         if item is not None:
-            value = each.number("value")
-            found.neighbours.append(Neighbour(item, "" if value is None else f"{value:.2f}"))
+            its_own = each.number("value")
+            found.neighbours.append(Neighbour(item, "" if its_own is None else f"{its_own:.2f}"))
 
 
 def _failure_cluster(told: _Told, found: Evidence) -> None:
