@@ -45,7 +45,7 @@ create table llm_responses (
     options_json text not null default '{}' check (json_valid(options_json)),
     system text,
     prompt text not null,
-    schema_json text check (json_valid(schema_json)),   -- NULL: the model takes none, the prompt says it
+    schema_json text check (schema_json is null or json_valid(schema_json)),   -- NULL: the model takes none, the prompt says it
     attachments_json text not null default '[]' check (json_valid(attachments_json)),  -- SHA-256 of each
     response text not null,                             -- as it came; only answers of use are kept
     prompt_tokens integer check (prompt_tokens >= 0),   -- NULL: the provider does not say
@@ -70,18 +70,18 @@ create table cluster_labels (
     method text not null,                               -- keywords, llm, a person's hand
     model text,
     prompt text,
-    shown_item_ids_json text check (json_valid(shown_item_ids_json)),
+    shown_item_ids_json text check (shown_item_ids_json is null or json_valid(shown_item_ids_json)),
     prompt_tokens integer check (prompt_tokens >= 0),
     completion_tokens integer check (completion_tokens >= 0),
     held_out_precision real check (held_out_precision between 0 and 1),
     created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-    keywords_json text check (json_valid(keywords_json)),   -- [[word, weight, share of members], ...]
+    keywords_json text check (keywords_json is null or json_valid(keywords_json)),   -- [[word, weight, share of members], ...]
     response_id integer references llm_responses (id) on delete set null,
     held_out_response_id integer
         references llm_responses (id) on delete set null,
     held_out_recall real check (held_out_recall between 0 and 1),
     -- Items the name was not made from: {"members": [[id, said to belong], ...], "others": [...]}
-    held_out_json text check (json_valid(held_out_json)),
+    held_out_json text check (held_out_json is null or json_valid(held_out_json)),
     held_out_reason text,                               -- why there is no precision
     author text check (author <> '')                    -- who gave the name, where a person did
 ) strict;

@@ -5,7 +5,7 @@ create table selections (
     name text not null unique check (name <> ''),
     how text not null check (how in ('sql', 'polygon', 'ids')),
     sql text,
-    polygon_json text check (json_valid(polygon_json)),
+    polygon_json text check (polygon_json is null or json_valid(polygon_json)),
     projection_run_id integer references runs (id) on delete set null,
     note text,
     created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),

@@ -26,7 +26,7 @@ create table predictions (
     y_min real not null,
     x_max real not null,
     y_max real not null,
-    mask_json text check (json_valid(mask_json)),       -- COCO RLE
+    mask_json text check (mask_json is null or json_valid(mask_json)),       -- COCO RLE
     matched_annotation_id integer references annotations (id) on delete set null,
     iou real check (iou between 0 and 1),               -- with the matched annotation
     check (x_max >= x_min and y_max >= y_min)

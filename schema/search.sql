@@ -12,7 +12,7 @@ create table vector_indexes (
     generation integer not null,                        -- of the space when it was built
     generation_token integer not null,
     n integer not null check (n >= 0),
-    recall_json text check (json_valid(recall_json)),   -- by k, against exact neighbours of a sample
+    recall_json text check (recall_json is null or json_valid(recall_json)),   -- by k, against exact neighbours of a sample
     min_recall real check (min_recall between 0 and 1), -- knn refuses an index below it
     build_ms real check (build_ms >= 0),
     bytes integer check (bytes >= 0),

@@ -49,11 +49,11 @@ create table annotations (
     y_min real check (y_min >= 0),
     x_max real,
     y_max real,
-    mask_json text check (json_valid(mask_json)),       -- COCO RLE: {"size": [h, w], "counts": "..."}
+    mask_json text check (mask_json is null or json_valid(mask_json)),       -- COCO RLE: {"size": [h, w], "counts": "..."}
     area real check (area >= 0),
     is_crowd integer not null default 0 check (is_crowd in (0, 1)),
     source text not null,
-    polygons_json text check (json_valid(polygons_json)),  -- outline as drawn: [[x, y, x, y, ...], ...]
+    polygons_json text check (polygons_json is null or json_valid(polygons_json)),  -- outline as drawn: [[x, y, x, y, ...], ...]
     check ((x_min is null) = (x_max is null) and (x_min is null) = (y_min is null)
            and (x_min is null) = (y_max is null)),
     check (x_max >= x_min and y_max >= y_min)

@@ -62,6 +62,28 @@ def test_every_foreign_key_has_an_index(db: dbapi.Connection) -> None:
             assert column in firsts, f"{table}.{column}"
 
 
+def test_an_empty_json_column_is_no_fault_to_any_sqlite(database: Path) -> None:
+    # Up to 3.44, json_valid(NULL) is 0; the standard library's is whatever this machine has.
+    connection.connect(database).close()
+    with sqlite3.connect(database) as stock:
+        stock.execute(
+            "insert into items (kind, collection, sha256, content, sequence_number)"
+            " values ('text', 'c', ?, 't', 0)",
+            ("0" * 64,),
+        )
+        stock.execute("insert into annotations (item_id, class_id, source) values (1, 0, 'hand')")
+        stock.execute("insert into selections (name, how) values ('some', 'ids')")
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+            stock.execute("update annotations set mask_json = '{'")
+    stock.close()
+    tables = [
+        sql for (kind, _), sql in objects(connection.connect(database)).items() if kind == "table"
+    ]
+    for sql in tables:
+        for column, rest in re.findall(r"(\w+_json) text check\((.*?json_valid)", sql):
+            assert f"{column} is null or" in rest, sql
+
+
 def test_file_knows_its_version(database: Path) -> None:
     db = connection.connect(database)
     assert migrations.file_state(db) == migrations.FileState("current", migrations.latest_version())
