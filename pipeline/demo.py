@@ -1,4 +1,4 @@
-"""The demo: real digits with planted flaws, from images to clusters and a map, and what SQL finds there.
+"""The demo: real digits with planted flaws, from images to clusters, a map and findings, and what SQL says.
 
 Everything it knows it asks with the named questions of schema/queries/, and shows the SQL it asked.
 """
@@ -11,7 +11,11 @@ from typing import Any
 from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.pipeline.digits import FLIPPED, NEAR_DUPLICATES, OUTLIERS, planted_digits
 from nearsql.pipeline.embed import embed
+from nearsql.pipeline.evaluate import evaluate
+from nearsql.pipeline.find import find
 from nearsql.pipeline.ingest import ingest_image_bytes
+from nearsql.pipeline.label import label_clusters
+from nearsql.pipeline.label.levels import Reading
 from nearsql.pipeline.output import column_names
 from nearsql.pipeline.project import project_space
 from nearsql.schema import query_files
@@ -54,6 +58,21 @@ def build(db: dbapi.Connection, *, method: str = "umap", quiet: bool = True) -> 
         "vectors": f"{embedded.dimensions} dimensions in {SPACE} (run {embedded.run_id})",
         "clusters": f"{clusters.counts['clusters']}, noise {noise:.0%} (run {clusters.run_id})",
         "map": f"{method} (run {projected.run_id})",
+    }
+
+
+def judge(db: dbapi.Connection, clusters: int) -> dict[str, Any]:
+    """Names the clusters of a run, scores the space, and stores what looks wrong, for the browser's pages."""
+    named = label_clusters(db, clusters, reading=Reading(label_names=(LABEL,)))
+    scored = evaluate(db, [SPACE], label=LABEL, ks=[1, 3, 5, 10, 20])
+    found = find(db, SPACE, label=LABEL)
+    (findings,) = db.execute(
+        "select count(*) from findings where run_id = ?", (found.run_id,)
+    ).fetchone()
+    return {
+        "names": f"{named.counts['named']} clusters (run {named.run_id})",
+        "evaluation": f"the label {LABEL} by neighbours (run {scored.run_id})",
+        "findings": f"{findings} (run {found.run_id})",
     }
 
 

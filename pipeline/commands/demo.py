@@ -25,9 +25,11 @@ def command(file: str) -> None:
             " or give another name"
         )
     started = time.perf_counter()
-    say(f"building {file} from scikit-learn's digits: ingest, embed, cluster, project")
+    say(f"building {file} from scikit-learn's digits: ingest, embed, cluster, project, judge")
     db = connection.create(file)
     facts = demo.build(db, quiet=False)
+    (clusters,) = db.execute("select max(id) from runs where kind = 'cluster'").fetchone()
+    facts |= demo.judge(db, clusters)
     for number, finding in enumerate(demo.questions(db), start=1):
         click.echo(f"\n{number}. {finding.title}\n")
         click.echo("\n".join(f"    {line}" for line in finding.sql.splitlines()[1:]) + "\n")
@@ -42,10 +44,10 @@ def command(file: str) -> None:
     query = f"select * from knn('{demo.SPACE}', 1, 10)"
     for line in (
         "try next:",
-        f"  {command_line('nearsql', 'serve', file)}                    # the map, in a browser",
+        f"  {command_line('nearsql', 'serve', file)}                    # its pages, in a browser",
         f"  {command_line('nearsql', 'sql', file, query)}",
         f"  {command_line('sqlite-utils', 'query', file, query, '--csv')}",
-        f"  {command_line('nearsql', 'find', file, demo.SPACE, '--label', demo.LABEL)}",
+        f"  {command_line('nearsql', 'share', file, '--to', 'digits.html')}        # the map as one page",
         f"  {command_line('nearsql', 'runs', file)}                     # what made it",
         f"  {command_line('nearsql', 'replay', file, 3)}                 # the same again, bit for bit",
     ):
