@@ -5,7 +5,6 @@ the command does that, and `Response.log_to_db`, which is not called here.
 """
 
 import asyncio
-import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,14 +14,15 @@ from typing import Any, TypeVar
 
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.label.prompts import BadAnswer, Question
-
-# Asking for another cluster would be refused the same way: a wrong key, no credit, no such model.
-_REFUSES_ALL = (401, 402, 403, 404)
-# This question is refused, and would be again: too long, say, or against the provider's rules.
-_REFUSES_THIS = (400, 413, 415, 422)
-
-# No pause between two attempts is longer, whoever asks for it.
-LONGEST_PAUSE_S = 120.0
+from nearsql.pipeline.providers import (
+    REFUSES_ALL,
+    REFUSES_THIS,
+    in_a_thread,
+    in_words,
+    pause_before,
+    retry_after,
+    status_of,
+)
 
 T = TypeVar("T")
 
@@ -97,12 +97,12 @@ class LanguageModel:
             except TimeoutError:
                 reason = f"no answer within {self._timeout:g} s"
             except Exception as error:  # whatever a provider's plugin raises
-                reason, asked_for = self._reason(error), _retry_after(error)
-                if _status(error) in _REFUSES_THIS:
+                reason, asked_for = self._reason(error), retry_after(error)
+                if status_of(error) in REFUSES_THIS:
                     raise CannotAnswer(reason) from error
             if attempt < self._retries:
                 self.asked.retries += 1
-                self._pause(min(max(self._backoff * 2**attempt, asked_for), LONGEST_PAUSE_S))
+                self._pause(pause_before(attempt, self._backoff, asked_for))
         times = "once" if self._retries == 0 else f"{self._retries + 1} times"
         raise CannotAnswer(f"{reason} (asked {times})")
 
@@ -110,9 +110,8 @@ class LanguageModel:
         """What went wrong, in a line. Raises UserError when it will go wrong with every question."""
         from llm import NeedsKeyException
 
-        words = " ".join(str(error).split()) or type(error).__name__
-        words = words if len(words) <= 300 else words[:297] + "..."
-        if isinstance(error, NeedsKeyException) or _status(error) in _REFUSES_ALL:
+        words = in_words(error)
+        if isinstance(error, NeedsKeyException) or status_of(error) in REFUSES_ALL:
             raise UserError(f"the model {self.id!r} answers nothing: {words}") from error
         return f"{type(error).__name__}: {words}"
 
@@ -136,7 +135,12 @@ class LanguageModel:
         if isinstance(self._model, llm.AsyncModel | llm.AsyncKeyModel):
             text, usage = _in_the_loop(self._model, asked, self._timeout)
         else:
-            text, usage = _in_a_thread(self._model, asked, self._timeout)
+
+            def in_full() -> tuple[str, Any]:
+                response = self._model.prompt(**asked)
+                return response.text(), response.usage()
+
+            text, usage = in_a_thread(in_full, self._timeout)
         elapsed = (time.perf_counter() - start) * 1000
         return Answer(text, usage.input, usage.output, round(elapsed, 3))
 
@@ -163,27 +167,6 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="language models").start()
     return loop
-
-
-def _in_a_thread(model: Any, asked: dict[str, Any], timeout: float) -> tuple[str, Any]:
-    """Asks a model that cannot be interrupted; after the time-out nobody listens any more."""
-    box: queue.SimpleQueue[tuple[str, Any] | Exception] = queue.SimpleQueue()
-
-    def answer() -> None:
-        try:
-            response = model.prompt(**asked)
-            box.put((response.text(), response.usage()))
-        except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
-            box.put(error)
-
-    threading.Thread(target=answer, daemon=True).start()
-    try:
-        found = box.get(timeout=timeout)
-    except queue.Empty:
-        raise TimeoutError from None
-    if isinstance(found, Exception):
-        raise found
-    return found
 
 
 def _find(name: str) -> Any:
@@ -223,21 +206,3 @@ def _checked_options(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"the model {model.model_id!r} does not take that option: {wrong or error}. It has {known}"
         ) from None
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error speaks of; clients keep it in one of two places."""
-    status = getattr(error, "status_code", None)
-    if status is None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None
-
-
-def _retry_after(error: BaseException) -> float:
-    """The seconds that the provider asks to be left alone, 0 if it does not say."""
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    try:
-        seconds = float(headers["retry-after"]) if headers is not None else 0.0
-    except (KeyError, TypeError, ValueError):
-        return 0.0  # a date, perhaps: our own pauses will do
-    return seconds if seconds > 0 else 0.0
