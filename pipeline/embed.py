@@ -6,6 +6,7 @@ Work to do is a query: the items that have no vector in the space yet. Each batc
 transaction, so that a killed run loses at most the batch under way and the next one does the rest.
 """
 
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from nearsql.pipeline.encode_items import Encoded, encode_items
 from nearsql.pipeline.encoders import (
     DEFAULTS,
     Encoder,
+    EncoderModule,
     Option,
     check_device,
     check_options,
@@ -46,12 +48,16 @@ from nearsql.udfs.sql_files import read_sql
 # Shorter work needs no forecast.
 _SECONDS_WORTH_SAYING = 5.0
 
+# The stage of `item_errors` rows of items that have a vector, of which the model read only a part.
+TRUNCATED = "truncated"
+
 
 @dataclass(frozen=True, slots=True)
 class EmbedResult:
     """How an embedding went. run_id is None when there was nothing to do: then no run was made.
 
-    counts: vectors written and errors, in this run; already: items that had a vector before;
+    counts: vectors written and errors, in this run; truncated: items of which the model read a part;
+    requests and retries, of a provider; already: items that had a vector before;
     left_out: items that the model could do nothing with in an earlier run, and that were not retried.
     timings: milliseconds of the steps, as the run has them: waiting for items, model, write.
     """
@@ -72,6 +78,7 @@ def embed(
     batch_size: int | None = None,
     device: str = "auto",
     checkpoint: str | os.PathLike[str] | None = None,
+    title: str | None = None,
     size: int | None = None,
     dimensions: int | None = None,
     max_features: int | None = None,
@@ -81,10 +88,11 @@ def embed(
     """Gives every item of the model's kind a vector in a space, which is made when it is not there.
 
     model: a name in `encoders.MODULES`, with a network's behind a colon where there are several, as in
-    `clip:ViT-B-32`. collection: default, all. space: default, the model's name, behind that of the
+    `clip:ViT-B-32`, `text:FOLDER` or `llm:text-embedding-3-large`. collection: default, all. space: default, the model's name, behind that of the
     collection if one is given. batch_size: default, the model's own. device: auto, cpu, cuda or mps.
-    checkpoint (clip, dino, timm), size (pixels, dino, timm), dimensions, max_features and seed (tfidf)
-    are the models' options; one that is None takes the space's own, or the model's default.
+    checkpoint (clip, dino, timm, text), title (text, llm), size (pixels, dino, timm), dimensions,
+    max_features and seed (tfidf) are the models' options; one that is None takes the space's own, or the
+    model's default.
 
     An item that cannot be read or encoded becomes an `item_errors` row. Content that the model can do
     nothing with is not tried again; a file that cannot be read is, by the next run. Raises UserError
@@ -92,9 +100,12 @@ def embed(
     """
     model = DEFAULTS.get(model, model)
     module = find_module(model)
+    if checkpoint is None and hasattr(module, "split_path"):
+        model, checkpoint = module.split_path(model)
     full_name = module.full_name(model)
     given: dict[str, Option] = {
         "checkpoint": None if checkpoint is None else os.fspath(checkpoint),
+        "title": title,
         "size": size,
         "dimensions": dimensions,
         "max_features": max_features,
@@ -116,13 +127,13 @@ def embed(
     if target is None:
         options = {**module.OPTIONS, **asked}
         module.check(options)
-        if not quiet and module.KIND == "text":
+        if not quiet and getattr(module, "LEARNS", False):
             say(f"fitting {model} to {len(items):,} texts")
         fitted = module.fit(full_name, space, options, items)
         encoder = load_encoder(module, fitted, device)
         model_id = save_model(db, fitted)
     else:
-        target = _as_asked(db, target, full_name, asked)
+        target = _as_asked(db, target, module, full_name, asked)
         counts |= _counts_before(db, items, collection, target, len(item_ids))
         if not item_ids:
             return EmbedResult(None, space, target.dimensions, counts)
@@ -151,8 +162,11 @@ def embed(
         current.timings["fit" if target is None else "load"] = round(fit_ms, 3)
         if target is None:
             target = create_space(current, space, model_id, fitted, encoder)
-        with images.quiet_decoders():
-            _fill(current, target, encoder, item_ids, module.KIND, batch_size, quiet)
+        try:
+            with images.quiet_decoders():
+                _fill(current, target, encoder, item_ids, module.KIND, batch_size, quiet)
+        finally:
+            current.counts.update(getattr(encoder, "spent", {}))
         current.result_sha256 = hash_rows(
             db.execute(
                 "select item_id, vector from vectors where run_id = ? and space_id = ?"
@@ -164,7 +178,11 @@ def embed(
 
 
 def _as_asked(
-    db: dbapi.Connection, target: Target, full_name: str, asked: Mapping[str, Option]
+    db: dbapi.Connection,
+    target: Target,
+    module: EncoderModule,
+    full_name: str,
+    asked: Mapping[str, Option],
 ) -> Target:
     """The space, if it was made as is asked now; its checkpoint lies where it is said to lie.
 
@@ -175,9 +193,12 @@ def _as_asked(
     if path is None:
         check_same(target, full_name, options)
         return target
-    from nearsql.pipeline.encoders.checkpoints import find_checkpoint
+    if hasattr(module, "find_checkpoint"):
+        checkpoint = module.find_checkpoint(path)
+    else:
+        from nearsql.pipeline.encoders.checkpoints import find_checkpoint
 
-    checkpoint = find_checkpoint(path)
+        checkpoint = find_checkpoint(path)
     check_same(target, full_name, {**options, "checkpoint_sha256": checkpoint.sha256})
     return move_checkpoint(db, target, checkpoint.as_parameter())
 
@@ -273,6 +294,8 @@ def _fill(
             f", {size_in_words(weights)} of weights on {encoder.device}" if weights else ""
         )
         say(f"embedding {len(item_ids):,} {kind}s: {size_in_words(size)} of vectors{and_weights}")
+        if hasattr(encoder, "forecast"):
+            say(encoder.forecast(len(item_ids), _bytes_of_texts(current.db, item_ids)))
     batches = encode_items(current.db, encoder, item_ids, kind, batch_size, current.timed)
     started = time.perf_counter()
     first = next(batches, [])
@@ -287,11 +310,25 @@ def _fill(
             bar.advance(len(batch))
 
 
+def _bytes_of_texts(db: dbapi.Connection, item_ids: list[int]) -> int:
+    """How long the items' texts are together, in UTF-8, their titles left out."""
+    sql = (
+        "select ifnull(sum(octet_length(content)), 0) from items"
+        " where id in (select value from json_each(?))"
+    )
+    (length,) = db.execute(sql, (json.dumps(item_ids),)).fetchone()
+    return int(length)
+
+
 def _write(current: Run, target: Target, batch: list[Encoded]) -> None:
     with current.timed("write"), immediate(current.db):
         for item in batch:
             if item.problem is not None:
                 current.item_error(item.stage, item.problem, item_id=item.item_id, uri=item.uri)
+            elif item.truncated is not None:
+                current.item_error(
+                    TRUNCATED, item.truncated, item_id=item.item_id, uri=item.uri, count="truncated"
+                )
         # Another process may have filled the same space meanwhile: what is there stays.
         current.counts["vectors"] += insert_vectors(
             current.db,

@@ -26,13 +26,17 @@ Timed = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An item's vector as float32 bytes, or the stage (read, embed) and sentence of what went wrong."""
+    """An item's vector as float32 bytes, or the stage (read, embed) and sentence of what went wrong.
+
+    truncated: with a vector, the sentence that tells of what the model left unread.
+    """
 
     item_id: int
     uri: str | None
     vector: bytes = b""
     stage: str = ""
     problem: str | None = None
+    truncated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ def encode_items(
     timed: told how long the steps take: `wait`, for items to be read and prepared, and `model`.
     """
     ahead = min(max(batch_size, _AHEAD), _MOST_AHEAD)
-    prepared = map_ahead(partial(_prepare, encoder), read_items(db, item_ids, kind), ahead=ahead)
+    items = read_items(db, item_ids, kind, getattr(encoder, "title", None))
+    prepared = map_ahead(partial(_prepare, encoder), items, ahead=ahead)
     while True:
         with timed("wait"):
             batch = list(islice(prepared, batch_size))
@@ -91,16 +96,18 @@ def _encode(encoder: Encoder, batch: list[_Prepared]) -> list[Encoded]:
         if item.problem is not None:
             encoded.append(Encoded(item.item_id, item.uri, b"", item.stage, item.problem))
             continue
-        vector, problem = next(vectors)
+        vector, problem, truncated = next(vectors)
         if problem is None:
-            encoded.append(Encoded(item.item_id, item.uri, vector))
+            encoded.append(Encoded(item.item_id, item.uri, vector, truncated=truncated))
         else:
             encoded.append(Encoded(item.item_id, item.uri, b"", "embed", problem))
     return encoded
 
 
-def _vectors(encoder: Encoder, ready: Sequence[_Prepared]) -> list[tuple[bytes, str | None]]:
-    """Each item's vector and problem."""
+def _vectors(
+    encoder: Encoder, ready: Sequence[_Prepared]
+) -> list[tuple[bytes, str | None, str | None]]:
+    """Each item's vector, its problem, and what of it was left unread."""
     columns = encoder(
         {
             "item_id": [item.item_id for item in ready],
@@ -115,6 +122,7 @@ def _vectors(encoder: Encoder, ready: Sequence[_Prepared]) -> list[tuple[bytes, 
         )
     is_finite = np.isfinite(vectors).all(axis=1)
     needs_direction = encoder.metric == "cosine"
+    truncated = columns.get("truncated") or [None] * len(ready)
     found = []
     for row, vector in enumerate(vectors):
         problem = columns["problem"][row]
@@ -122,5 +130,5 @@ def _vectors(encoder: Encoder, ready: Sequence[_Prepared]) -> list[tuple[bytes, 
             problem = "the model gave a vector with a value that is no finite number"
         if problem is None and needs_direction and not vector.any():
             problem = "the model gave a vector of zeros, which has no direction to compare"
-        found.append((vector.tobytes(), problem))
+        found.append((vector.tobytes(), problem, truncated[row]))
     return found

@@ -27,14 +27,17 @@ class Item:
     uri: str | None
     content: str | None
     data: bytes | None
+    title: str | None = None  # of a text, when it was asked for and the metadata have one
 
     def read(self) -> bytes | str:
         """The text, or the bytes of the image that was ingested: no other bytes than those.
 
+        A title stands before its text, with an empty line between.
+
         Raises CannotRead when the file is gone, is no regular file, or has other bytes by now.
         """
         if self.content is not None:
-            return self.content
+            return f"{self.title}\n\n{self.content}" if self.title else self.content
         data = self.data
         if data is None:
             if not self.uri:
@@ -49,18 +52,22 @@ class Item:
         return data
 
 
-def read_items(db: dbapi.Connection, item_ids: Sequence[int], kind: str) -> Iterator[Item]:
+def read_items(
+    db: dbapi.Connection, item_ids: Sequence[int], kind: str, title: str | None = None
+) -> Iterator[Item]:
     """The items of these ids, in their order, a page at a time: no statement stays open meanwhile.
 
-    item_ids: ascending. Items that were deleted are left out.
+    item_ids: ascending. Items that were deleted are left out. title: what the titles of texts are called
+    in the items' metadata; None leaves them out.
     """
     page = _PAGE_TEXTS if kind == "text" else _PAGE_IMAGES
     for start in range(0, len(item_ids), page):
         rows = db.execute(
-            "select i.id, i.sha256, i.uri, i.content, m.data from items i"
-            " left join item_images m on m.item_id = i.id"
-            " where i.id in (select value from json_each(?)) order by i.id",
-            (json.dumps(item_ids[start : start + page]),),
+            "select i.id, i.sha256, i.uri, i.content, m.data,"
+            " (select t.value from json_each(i.metadata_json) t where t.key = ?1 and t.type = 'text')"
+            " from items i left join item_images m on m.item_id = i.id"
+            " where i.id in (select value from json_each(?2)) order by i.id",
+            (title, json.dumps(item_ids[start : start + page])),
         ).fetchall()
         for row in rows:
             yield Item(*row)

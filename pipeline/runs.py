@@ -60,17 +60,23 @@ class Run:
     has_ended: bool = False
 
     def item_error(
-        self, stage: str, message: str, *, item_id: int | None = None, uri: str | None = None
+        self,
+        stage: str,
+        message: str,
+        *,
+        item_id: int | None = None,
+        uri: str | None = None,
+        count: str = "errors",
     ) -> None:
         """Records what went wrong with one item or file; the run goes on.
 
-        Belongs to the caller's transaction when one is open.
+        count: under which of the counts it falls. Belongs to the caller's transaction when one is open.
         """
         self.db.execute(
             "insert into item_errors (run_id, item_id, uri, stage, message) values (?, ?, ?, ?, ?)",
             (self.id, item_id, uri, stage, message),
         )
-        self.counts["errors"] = self.counts.get("errors", 0) + 1
+        self.counts[count] = self.counts.get(count, 0) + 1
 
     def finish(self) -> None:
         """Ends the run in the caller's transaction, for who writes all results in one.

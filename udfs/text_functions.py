@@ -33,9 +33,12 @@ TextEncoder = Callable[[apsw.Connection, str, str], bytes | None]
 def embed_text(db: apsw.Connection, space: str, text: str | None) -> bytes | None:
     """The vector of a text in a space, by the space's own model: what `knn` can then search near.
 
-    For spaces of CLIP (`clip:...`), where a text finds images, and of tf-idf. The model is loaded once
-    a process, from the checkpoint that the space was made with: nothing is ever fetched. CLIP needs
-    `pip install 'nearsql[vision]'`, and reads the first 77 tokens of a text, most words being one.
+    For spaces of CLIP (`clip:...`), where a text finds images, of tf-idf, and of text models (`text:...`,
+    `llm:...`), which take it as a query where they tell queries from texts. The model is loaded once a
+    process, from the checkpoint that the space was made with: nothing is ever fetched. CLIP needs
+    `pip install 'nearsql[vision]'`, and reads the first 77 tokens of a text, most words being one; `text:`
+    needs `nearsql[text]`. A model of `llm:` is asked only where the environment says so, by
+    NEARSQL_LLM_IN_SQL=1: the text is sent to whoever runs it.
 
     NULL gives NULL. Refuses a space whose model has no place for texts, and a text without any word.
     """
@@ -56,7 +59,7 @@ def embed_text(db: apsw.Connection, space: str, text: str | None) -> bytes | Non
         return vector
     raise SqlFunctionError(
         f"the model of the space {shown(space)} has no place for texts: embed_text is for spaces of"
-        " clip and tfidf"
+        " clip, tfidf, text and llm"
     )
 
 

@@ -16,7 +16,8 @@ from nearsql.udfs.connection import open_database
 @click.option(
     "--model",
     required=True,
-    help="pixels, clip:NAME[/TAG], dino:NAME or timm:NAME (images); tfidf (texts).",
+    help="pixels, clip:NAME[/TAG], dino:NAME or timm:NAME (images); text:FOLDER, text:NAME, llm:NAME or"
+    " tfidf (texts).",
 )
 @click.option("--collection", metavar="NAME", help="Only the items of this one.")
 @click.option(
@@ -25,13 +26,20 @@ from nearsql.udfs.connection import open_database
 @click.option(
     "--checkpoint",
     metavar="PATH",
-    help="clip, dino, timm: a local file of weights; without it they come from the hub.",
+    help="clip, dino, timm: a local file of weights, text: a model's folder; without it they come from"
+    " the hub.",
 )
 @click.option(
     "--device",
     default="auto",
     show_default=True,
-    help="clip, dino, timm: auto, cpu, cuda or mps.",
+    help="clip, dino, timm, text: auto, cpu, cuda or mps.",
+)
+@click.option(
+    "--title",
+    metavar="NAME",
+    help="text, llm: what titles are called in the items' metadata, to be read before the texts; '' for"
+    " none. Default: title.",
 )
 @click.option(
     "--size",
@@ -42,7 +50,9 @@ from nearsql.udfs.connection import open_database
 @click.option("--max-features", type=int, help="tfidf: the most frequent words to keep; 20000.")
 @click.option("--seed", type=int, help="tfidf: of the randomised decomposition; 0.")
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), help="Default: 256; clip, dino and timm: 32."
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Default: 256; clip, dino, timm and text: 32; llm: 100.",
 )
 def command(file: str, model: str, **options: Any) -> None:
     """Give every image or text of FILE a vector in a space, which is made when it is not there.
@@ -54,11 +64,17 @@ def command(file: str, model: str, **options: Any) -> None:
     as tensors and nothing else; the hash is recorded, and a space keeps to the weights it was made
     with.
 
+    text is any model of sentence-transformers, by its local folder or its name on the hub. llm is any
+    embedding model of the llm library (`llm embed-models`): the texts are sent to whoever runs it. What
+    a model left unread of a long text is counted, and told text by text in item_errors.
+
     \b
       nearsql embed photos.db --model clip:ViT-B-32
       nearsql embed photos.db --model dino --checkpoint dinov2_vits14.safetensors --size 224
       nearsql embed photos.db --model pixels --collection birds
       nearsql embed reviews.db --model tfidf --dimensions 64
+      nearsql embed reviews.db --model text:models/all-MiniLM-L6-v2
+      nearsql embed reviews.db --model llm:text-embedding-3-large --title headline
     """
     from nearsql.pipeline.embed import embed
 

@@ -9,7 +9,7 @@ encoded by an Encoder that was loaded, so that items added later are measured wi
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypedDict, cast
+from typing import Any, Literal, NotRequired, Protocol, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,16 +27,22 @@ Option = int | str | None
 MODULES = {
     "clip": "nearsql.pipeline.encoders.clip",
     "dino": "nearsql.pipeline.encoders.timm_models",
+    "llm": "nearsql.pipeline.encoders.llm_models",
     "pixels": "nearsql.pipeline.encoders.pixels",
+    "text": "nearsql.pipeline.encoders.sentence_models",
     "tfidf": "nearsql.pipeline.encoders.tfidf",
     "timm": "nearsql.pipeline.encoders.timm_models",
 }
 
 # What a bare family name stands for.
-DEFAULTS = {"clip": "clip:ViT-B-32", "dino": "dino:vit_small_patch14_dinov2.lvd142m"}
+DEFAULTS = {
+    "clip": "clip:ViT-B-32",
+    "dino": "dino:vit_small_patch14_dinov2.lvd142m",
+    "text": "text:sentence-transformers/all-MiniLM-L6-v2",
+}
 
-# The libraries of nearsql[vision], by the names they are imported by.
-_VISION = ("torch", "torchvision", "open_clip", "timm", "safetensors", "huggingface_hub")
+# The libraries of nearsql[vision] and nearsql[text], by the names they are imported by.
+_OF_EXTRAS = ("torch", "torchvision", "open_clip", "timm", "safetensors", "huggingface_hub")
 
 
 class Batch(TypedDict):
@@ -50,11 +56,13 @@ class Columns(TypedDict):
     """What an encoder gives: one row an item, in the order of the batch.
 
     vector: float32 of shape (items, dimensions). problem: why an item's row is no vector, or None.
+    truncated: for models that do not read items of any length, what of an item was left unread, or None.
     """
 
     item_id: Sequence[int]
     vector: Vectors
     problem: Sequence[str | None]
+    truncated: NotRequired[Sequence[str | None]]
 
 
 class CannotEncode(Exception):
@@ -62,7 +70,12 @@ class CannotEncode(Exception):
 
 
 class Encoder(Protocol):
-    """A loaded model. Holds no database: the same object serves threads, processes and machines."""
+    """A loaded model. Holds no database: the same object serves threads, processes and machines.
+
+    May have more: `title`, what the titles that it reads before texts are called in the items' metadata;
+    `spent`, counts by name of what its calls took so far, for the run's own; `forecast(items, bytes)`, a
+    sentence on what encoding so many texts will take.
+    """
 
     dimensions: int
     metric: Metric
@@ -108,7 +121,12 @@ class Corpus(Protocol):
 
 
 class EncoderModule(Protocol):
-    """What a module in MODULES offers."""
+    """What a module in MODULES offers.
+
+    May have more: `LEARNS`, true where `fit` reads the corpus; and, where checkpoints are other than
+    files of weights, `find_checkpoint(path)` and `split_path(name)`, which takes a name that is a path
+    apart into a name and the path.
+    """
 
     KIND: Kind
     # Names and defaults of the options that `fit` takes; `nearsql embed` offers the same names.
@@ -158,10 +176,11 @@ def find_module(name: str) -> EncoderModule:
     try:
         return cast(EncoderModule, importlib.import_module(module))
     except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] not in _VISION:
+        if error.name is None or error.name.partition(".")[0] not in _OF_EXTRAS:
             raise
+        extra = "text" if name.startswith("text") else "vision"
         raise UserError(
-            f"{name} needs {error.name}, which is not installed: pip install 'nearsql[vision]'"
+            f"{name} needs {error.name}, which is not installed: pip install 'nearsql[{extra}]'"
         ) from error
 
 

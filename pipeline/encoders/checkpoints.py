@@ -10,7 +10,7 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,17 +82,21 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(str(found), sha256, size)
 
 
-def recorded_checkpoint(parameters: Mapping[str, Any], sha256: str | None) -> Checkpoint:
+def recorded_checkpoint(
+    parameters: Mapping[str, Any],
+    sha256: str | None,
+    find: Callable[[str], Checkpoint] = find_checkpoint,
+) -> Checkpoint:
     """The checkpoint that a model was made with, if it is still there and has the same bytes.
 
-    Raises UserError otherwise, with what to do.
+    find: what hashes the checkpoint at a path. Raises UserError otherwise, with what to do.
     """
     recorded = parameters.get("checkpoint")
     path = recorded.get("path") if isinstance(recorded, dict) else None
     if not isinstance(path, str) or sha256 is None:
         raise UserError("the database does not say which checkpoint it was made with")
     try:
-        found = find_checkpoint(path)
+        found = find(path)
     except UserError as error:
         raise UserError(
             f"{error}; if it was moved, run `nearsql embed` on its space with --checkpoint PATH"

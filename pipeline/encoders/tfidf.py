@@ -22,6 +22,7 @@ KIND: Kind = "text"
 OPTIONS = {"dimensions": 128, "max_features": 20_000, "seed": 0}
 DEVICES = ("auto", "cpu")
 BATCH_SIZE = 256
+LEARNS = True
 PACKAGES = ("scikit-learn", "scipy")
 
 # In a large collection a word of a single text links nothing and is mostly a misspelling; in a small

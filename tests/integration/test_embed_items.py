@@ -293,7 +293,7 @@ def test_a_space_made_in_another_way_is_refused(db: dbapi.Connection, reviews: P
         ("pixels", {"space": "own"}, "not made by a model.*--space"),
         ("pixels", {"collection": "reviews"}, "'reviews' has no images.*'digits' .2 images."),
         ("pixels", {"collection": "nope"}, "'nope' has no images"),
-        ("klip", {}, "the models are clip, dino, pixels, tfidf, timm"),
+        ("klip", {}, "the models are clip, dino, llm, pixels, text, tfidf, timm"),
         ("pixels", {"device": "cuda"}, "--device is auto, cpu"),
         ("pixels", {"checkpoint": "x.pt"}, "no --checkpoint: it has --size"),
         ("pixels", {"dimensions": 3}, "no --dimensions"),

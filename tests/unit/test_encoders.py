@@ -200,7 +200,7 @@ def test_options_that_make_no_sense(module, options) -> None:
 
 def test_models_by_name() -> None:
     assert encoders.find_module("pixels") is pixels
-    with pytest.raises(UserError, match="the models are clip, dino, pixels, tfidf, timm"):
+    with pytest.raises(UserError, match="the models are clip, dino, llm, pixels, text"):
         encoders.find_module("klip")
     for module, name in ((pixels, "pixels"), (tfidf, "tfidf")):
         assert module.full_name(name) == name
