@@ -34,10 +34,12 @@ def pages(path: Path) -> list[tuple[str, str, str]]:
             sql="select id from items order by id limit 100",
             note="to begin with",
         )
-        (cluster,) = db.execute("select max(run_id) from clusters").fetchone()
+        runs = dict(db.execute("select kind, max(id) from runs group by kind"))
     return [
-        ("map", "/map", "light"),
-        ("clusters", f"/clusters/{cluster}/1/0", "light"),
+        ("map", "/map#item=42", "light"),
+        ("clusters", f"/clusters/{runs['cluster']}", "light"),
+        ("evaluation", f"/evaluations/{runs['evaluate']}", "light"),
+        ("findings", f"/findings/{runs['find']}?kind=label_error", "dark"),
         ("selections", "/selections", "dark"),
     ]
 
