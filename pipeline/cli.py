@@ -15,6 +15,10 @@ COMMANDS = {
         "Build a database from real images, offline, and look around.",
     ),
     "ingest": ("nearsql.pipeline.commands.ingest", "Bring images or texts into a collection."),
+    "import": (
+        "nearsql.pipeline.commands.import_",
+        "Bring in vectors, maps and predictions of other programs.",
+    ),
     "embed": ("nearsql.pipeline.commands.embed", "Give every item a vector in a space."),
     "detect": (
         "nearsql.pipeline.commands.detect",

@@ -24,6 +24,7 @@ from nearsql.udfs.errors import SqlFunctionError
 MODULES = {
     "ingest": "nearsql.pipeline.ingest",
     "annotate": "nearsql.pipeline.annotations",
+    "import": "nearsql.pipeline.importing",
     "embed": "nearsql.pipeline.embed",
     "detect": "nearsql.pipeline.detect.run",
     "loss-distance": "nearsql.pipeline.loss_distance.run",

@@ -24,6 +24,7 @@ FUNCTIONS = {
         "nearsql.pipeline.ingest:ingest_texts",
         "nearsql.pipeline.annotations:annotate",
     ),
+    "import": ("nearsql.pipeline.importing:import_file",),
     "embed": ("nearsql.pipeline.embed:embed",),
     "detect": ("nearsql.pipeline.detect.run:detect",),
     "loss-distance": ("nearsql.pipeline.loss_distance.run:loss_distance",),
@@ -66,6 +67,7 @@ CALLED = {
 # Options that are no argument of the function, and why they need not be.
 NOT_ON_RECORD: Mapping[str, Mapping[str, str]] = {
     "failures": {**SHOWN, "url": "of the links that are printed"},
+    "import": {"list_": "makes no run", "output": "of --list"},
     "index": {
         **SHOWN,
         "list_": "makes no run",
