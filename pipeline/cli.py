@@ -64,6 +64,10 @@ COMMANDS = {
         "nearsql.pipeline.commands.export",
         "Write items, maps, clusters; images as COCO, YOLO or links.",
     ),
+    "plot": (
+        "nearsql.pipeline.commands.plot",
+        "Draw maps, sweeps, evaluations and losses as PNG or SVG.",
+    ),
     "sql": (
         "nearsql.pipeline.commands.sql",
         "Run SQL with all nearsql functions, or open a shell.",
