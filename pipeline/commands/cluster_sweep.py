@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nearsql.pipeline.console import command_line, say
@@ -24,9 +25,11 @@ def sweep_and_show(
     from nearsql.udfs.clustering.sweep import suggested_size
 
     if plot is not None:
-        from nearsql.pipeline.cluster.sweep_plot import plot_sweep, refuse_plot
+        from nearsql.pipeline.plots.look import refuse_target, refuse_without_matplotlib
+        from nearsql.pipeline.plots.sweeps import sweep_plot
 
-        refuse_plot(plot)
+        refuse_target(Path(plot), replace=True, option="--plot")
+        refuse_without_matplotlib()
     with closing(open_database(file, read_only=True)) as db:
         rows = sweep(db, space, quiet=False, **options)
     if format_ == "table":
@@ -36,7 +39,9 @@ def sweep_and_show(
         write_rows(format_, list(values[0]), (list(of_row.values()) for of_row in values))
     min_samples = options.get("min_samples") or MIN_SAMPLES
     if plot is not None:
-        plot_sweep(rows, plot, title=f"{space}, min_samples {min_samples}")
+        drawn = sweep_plot(rows, space, min_samples, options.get("downsample") or 1)
+        for problem in drawn.save(plot, replace=True):
+            say(problem)
         say(f"drawn: {plot}")
     size = suggested_size(rows)
     if size is None:

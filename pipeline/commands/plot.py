@@ -163,10 +163,8 @@ def _sweep(db: dbapi.Connection, space: str, options: Mapping[str, Any]) -> "Plo
     from nearsql.pipeline.plots.sweeps import sweep_plot
 
     rows = sweep(db, space, quiet=False, **options)
-    caption = f"hdbscan, min_samples {options['min_samples'] or MIN_SAMPLES}"
-    if options["downsample"] > 1:
-        caption += f", every {options['downsample']}th item"
-    return sweep_plot(rows, title=f"Sweep of {space}", caption=caption)
+    min_samples = options["min_samples"] or MIN_SAMPLES
+    return sweep_plot(rows, space, min_samples, options["downsample"])
 
 
 def _next_step(file: str, what: str, of: str, to: Path) -> str:

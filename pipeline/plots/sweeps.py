@@ -20,8 +20,8 @@ _BLUE, _ORANGE, _RED = PALETTE[0], PALETTE[1], PALETTE[5]
 
 
 @in_our_look
-def sweep_plot(rows: Sequence[SweepRow], *, title: str, caption: str = "") -> Plot:
-    """Draws the rows of a sweep, ascending by size; spans in red are cliffs."""
+def sweep_plot(rows: Sequence[SweepRow], space: str, min_samples: int, downsample: int) -> Plot:
+    """Draws the rows of a sweep of the space, ascending by size; spans in red are cliffs."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
     if not rows:
@@ -55,7 +55,8 @@ def sweep_plot(rows: Sequence[SweepRow], *, title: str, caption: str = "") -> Pl
             below.axvspan(*span, color=_RED, alpha=0.15, linewidth=0, label=label)
             label = ""  # one entry of the legend for all of them
     below.legend(loc="best")
-    write_heading(figure, title, caption)
+    caption = f"hdbscan, min_samples {min_samples}, downsample {downsample}"
+    write_heading(figure, f"{space}: a sweep of min_cluster_size", caption)
     size = suggested_size(rows)
     lasting = "none finds two clusters" if size is None else f"{size}"
     return Plot(figure, {"sizes": len(rows), "lasts longest": lasting})

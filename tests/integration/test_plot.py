@@ -272,8 +272,15 @@ def test_a_sweep_is_that_of_cluster(example_database: Path, tmp_path: Path) -> N
         *("--downsample", 3, "--min-samples", 4, "--to", to),
     )
     texts = letters(to)
-    assert {"Sweep of digits/pixels", "clusters", "noise", "20", "100", "500"} <= set(texts)
-    assert "hdbscan, min_samples 4, every 3th item" in texts
+    assert {
+        "digits/pixels: a sweep of min_cluster_size",
+        "clusters",
+        "noise",
+        "20",
+        "100",
+        "500",
+    } <= set(texts)
+    assert "hdbscan, min_samples 4, downsample 3" in texts
     assert "lasts longest" in done.output
 
 
