@@ -1,5 +1,6 @@
 """What a command says on the terminal: progress, summaries, tables, errors."""
 
+import errno
 import re
 import shlex
 import sys
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import click
+
+# Nothing can be written: the disk's fault, or the quota's, whatever was to be written.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Progress(Protocol):
@@ -81,6 +85,14 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
+def read_standard_input() -> str:
+    """All that standard input holds. Raises UserError when it is not UTF-8."""
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input is not UTF-8 text (byte {error.start:,})") from None
+
+
 def summary(title: str, facts: Mapping[str, Any], *, next_step: str | None = None) -> None:
     """What a command did, at its end: the facts by name, and what to try next."""
     say(title)
@@ -133,7 +145,11 @@ def is_for_the_user(error: BaseException) -> bool:
     from nearsql.udfs.errors import SqlFunctionError
 
     if isinstance(error, OSError):
-        return error.filename is not None
+        return error.filename is not None or error.errno in _DISK
+    if isinstance(
+        error, UnicodeEncodeError
+    ):  # bytes that are no UTF-8 among the words of a command
+        return error.reason == "surrogates not allowed"
     return isinstance(error, dbapi.Error | SqlFunctionError | LookupError | UserError) and not (
         isinstance(error, KeyError | IndexError)
     )
@@ -143,6 +159,10 @@ def sentence(error: BaseException) -> str:
     """The error's own words."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"cannot write: {error.strerror}"
+    if isinstance(error, UnicodeEncodeError):
+        return f"not UTF-8: {error.object[:60]!r}"
     return str(error) or type(error).__name__
 
 

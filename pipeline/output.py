@@ -35,7 +35,8 @@ def write_rows(
     if format_ == "table":
         print(table(headers, rows), file=out)
     elif format_ == "csv":
-        writer = csv.writer(out)
+        # Without carriage returns, which `sort`, `xargs` and `while read` take for part of the last cell.
+        writer = csv.writer(out, lineterminator="\n")
         writer.writerow(headers)
         for row in rows:
             writer.writerow([_base64(v) if isinstance(v, bytes) else v for v in row])

@@ -126,21 +126,23 @@ def drop(db: dbapi.Connection, name: str) -> Selection:
     return found
 
 
-def read_ids(text: str) -> list[int]:
+def read_ids(text: str, *, option: str = "--ids") -> list[int]:
     """The ids in a text: a JSON array, JSON lines, CSV with a header, or numbers apart by spaces or commas.
 
-    In objects and under a header they are called item_id or id. Raises UserError for anything else, and
-    SqlFunctionError for a JSON array that is none.
+    In objects and under a header they are called item_id or id. option: what errors name. Raises UserError
+    for anything else, and SqlFunctionError for a JSON array that is none.
     """
     text = text.strip().removeprefix("\ufeff")
     if text.startswith("["):
-        return [_id_of(value) for value in json_array("--ids", text)]
+        return [_id_of(value, option) for value in json_array(option, text)]
     if text.startswith("{"):
-        return [_id_of(_json_line(line)) for line in text.splitlines() if line.strip()]
+        return [
+            _id_of(_json_line(line, option), option) for line in text.splitlines() if line.strip()
+        ]
     header = text.partition("\n")[0].strip()
     if any(key in header.split(",") for key in _ID_KEYS):
-        return _of_csv(text)
-    return [_number(word) for word in text.replace(",", " ").split()]
+        return _of_csv(text, option)
+    return [_number(word, option) for word in text.replace(",", " ").split()]
 
 
 @contextmanager
@@ -152,38 +154,38 @@ def _sentences() -> Iterator[None]:
         raise UserError(str(error)) from None
 
 
-def _of_csv(text: str) -> list[int]:
+def _of_csv(text: str, option: str) -> list[int]:
     import csv
 
     rows = csv.DictReader(text.splitlines())
     column = next(key for key in _ID_KEYS if key in (rows.fieldnames or ()))
-    return [_number(row[column] or "") for row in rows]
+    return [_number(row[column] or "", option) for row in rows]
 
 
-def _json_line(line: str) -> Any:
+def _json_line(line: str, option: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        raise UserError(f"--ids: {line[:60]!r} is no line of JSON") from None
+        raise UserError(f"{option}: {line[:60]!r} is no line of JSON") from None
 
 
-def _id_of(value: Any) -> int:
+def _id_of(value: Any, option: str) -> int:
     """The id that a JSON value is, or has."""
     if isinstance(value, dict):
         value = next((value[key] for key in _ID_KEYS if key in value), None)
     if type(value) is not int:
         raise UserError(
-            f"--ids: {json.dumps(value)[:60]} is no item id: give whole numbers, or objects with item_id or id"
+            f"{option}: {json.dumps(value)[:60]} is no item id: give whole numbers, or objects with item_id or id"
         )
     return value
 
 
-def _number(word: str) -> int:
+def _number(word: str, option: str) -> int:
     try:
         if not word.isascii() or "_" in word:
             raise ValueError
         return int(word)
     except ValueError:
         raise UserError(
-            f"--ids: {word[:60]!r} is no item id: give whole numbers, JSON, or CSV with a column item_id or id"
+            f"{option}: {word[:60]!r} is no item id: give whole numbers, JSON, or CSV with a column item_id or id"
         ) from None

@@ -19,7 +19,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.pipeline.console import UserError
+from nearsql.pipeline.console import UserError, read_standard_input
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.runs import RunInput
 from nearsql.udfs import dbapi
@@ -43,13 +43,26 @@ class Within:
 
 
 def add_within(command: Command) -> Command:
-    """Decorates a command with the option --within; its function gets `within`, the text or None."""
+    """Decorates a command with the option --within; its function gets `within`, the text or None.
+
+    Of `-` it gets the ids on standard input, as a JSON array: so they are recorded, and can be replayed.
+    """
     return click.option(
         "--within",
         metavar="ITEMS",
-        help="Only these items: the name of a selection (`nearsql select`), a SELECT of item ids, or a"
-        " JSON array of them.",
+        callback=_given,
+        help="Only these items: the name of a selection (`nearsql select`), a SELECT of item ids, a"
+        " JSON array of them, or - for ids on standard input, as `nearsql select --ids` takes them.",
     )(command)
+
+
+def _given(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """The text of --within; for `-` what standard input holds."""
+    if text != "-":
+        return text
+    from nearsql.pipeline.select import read_ids
+
+    return json.dumps(read_ids(read_standard_input(), option="--within"))
 
 
 def within_ids(db: dbapi.Connection, text: str | None) -> Within | None:

@@ -44,6 +44,8 @@ def refuse_name(name: str) -> None:
         raise SelectionError(
             f"a selection's name has at most {LONGEST_NAME} characters, not {len(name)}"
         )
+    if name == "-":
+        raise SelectionError("'-' is no name for a selection: it stands for standard input")
     if is_json(name) or is_question(name):
         raise SelectionError(
             f"{name!r} is no name for a selection: where items are limited it would be taken for SQL or"

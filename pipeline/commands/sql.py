@@ -1,12 +1,11 @@
 """`nearsql sql FILE "select ..."`: SQL with all functions, or a shell."""
 
 import re
-import sys
 from typing import Any
 
 import click
 
-from nearsql.pipeline.console import UserError
+from nearsql.pipeline.console import UserError, read_standard_input
 from nearsql.pipeline.output import column_names, write_rows
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import open_database
@@ -51,7 +50,7 @@ def command(
         _shell(db)
         return
     if query == "-":
-        query = sys.stdin.read()
+        query = read_standard_input()
     cursor = db.execute(query, {name: _value(text) for name, text in parameters})
     if cursor.description:
         write_rows(format_, column_names(cursor), cursor)
