@@ -1,8 +1,12 @@
 """The `nearsql` command. Each subcommand's module is imported only when it is called."""
 
 import importlib
+import io
+import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
@@ -86,7 +90,10 @@ COMMANDS = {
     "doctor": ("nearsql.pipeline.commands.doctor", "Say what is installed, missing or broken."),
     "migrate": ("nearsql.pipeline.commands.migrate", "Give a file the tables of this version."),
     "functions": ("nearsql.pipeline.commands.functions", "List the SQL functions."),
+    "completion": ("nearsql.pipeline.commands.completion", "Let a shell complete this command."),
 }
+# With this in the environment a shell asks what may come next.
+_COMPLETING = "_NEARSQL_COMPLETE"
 
 
 class LazyGroup(click.Group):
@@ -100,17 +107,26 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(COMMANDS[name][0]).command
         assert isinstance(command, click.Command)
+        if _COMPLETING in os.environ:
+            from nearsql.pipeline.completions import attach
+
+            attach(name, command)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _quiet_pipes():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             # 130 is what a shell expects of a program that Ctrl-C ended.
             click.echo(
                 "nearsql: stopped; what was written is kept, and the same command goes on", err=True
             )
             sys.exit(130)
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _quiet_pipes():  # --help is written here
+            return super().make_context(*args, **options)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -129,14 +145,78 @@ def main(args: list[str] | None = None) -> Any:
     from nearsql.pipeline.devices import share_cores
 
     share_cores()
+    _speak_utf8()
+    if _COMPLETING in os.environ:
+        from nearsql.pipeline.completions import prepare
+
+        prepare()
     try:
-        return cli.main(args=args, prog_name="nearsql")
-    except BrokenPipeError:
-        # `nearsql sql ... | head` closes early: that is not an error of ours.
-        sys.stderr.close()
-        sys.exit(141)
+        try:
+            return cli.main(args=args, prog_name="nearsql")
+        finally:
+            # Python would do so when it ends, and could only complain.
+            _flush()
     except Exception as error:
         if not is_for_the_user(error):
             raise
         click.echo(f"nearsql: {sentence(error)}", err=True)
         sys.exit(1)
+
+
+def _speak_utf8() -> None:
+    """UTF-8 in pipes and files, whatever the locale: as JSON has to be, and as others read it."""
+    if "PYTHONIOENCODING" in os.environ:
+        return
+    for stream, errors in (
+        (sys.stdin, "strict"),
+        (sys.stdout, "strict"),
+        (sys.stderr, "backslashreplace"),
+    ):
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8", errors=errors)
+
+
+def _flush() -> None:
+    if sys.stdout is None:  # closed before we began
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _end_quietly()
+    except OSError as error:
+        click.echo(f"nearsql: standard output: {error.strerror}", err=True)
+        _end_quietly(1)
+
+
+@contextmanager
+def _quiet_pipes() -> Iterator[None]:
+    """Where standard output is closed at its other end, ends with the code that shells expect.
+
+    click would end with 1, and as quietly when it is a server that has hung up.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        if not _nobody_reads():
+            raise ConnectionError(f"a connection was closed: {error}") from error
+        _end_quietly()
+
+
+def _nobody_reads() -> bool:
+    """Whether what standard output or standard error goes to has been closed at its other end."""
+    import select
+
+    pipes = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        pipes.register(stream.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in pipes.poll(0))
+
+
+def _end_quietly(code: int = 141) -> NoReturn:
+    """Ends when `head` has what it wanted: that is no error of ours. 141 is what a shell expects then."""
+    # What is left in the buffers goes nowhere, instead of failing once more when Python ends.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    if code == 141:
+        os.dup2(nowhere, sys.stderr.fileno())
+    sys.exit(code)
