@@ -140,7 +140,7 @@ class Items:
     def _by(self, sql: str, *values: str) -> dict[str, int]:
         where = "" if self.collection is None else " where i.collection = ?"
         more = () if self.collection is None else (self.collection,)
-        return _index(self._db.execute(sql + where, (*values, *more)))
+        return _index(self._db.execute(sql + where, (*values, *more)).fetchall())
 
     def _by_place(self, key: str) -> int | None:
         """The item whose uri this is, or ends, or else the only one with that file name, or stem."""

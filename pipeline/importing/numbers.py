@@ -130,7 +130,7 @@ def matrix_rows(
 ) -> Iterator[Row]:
     """The rows of a matrix (n, d), in one go over the numbers. first_place: the number of its first row."""
     found, is_rounded, bad = as_float32(np.asarray(matrix))
-    data = np.ascontiguousarray(found).tobytes()
+    data = np.ascontiguousarray(found).data.cast("B")
     width = found.shape[1] * 4
     rounded = is_rounded.tolist()
     wrong = set(bad)
@@ -138,7 +138,7 @@ def matrix_rows(
         row = Row(
             id,
             f"row {first_place + number}",
-            data[number * width : (number + 1) * width],
+            bytes(data[number * width : (number + 1) * width]),
             rounded[number],
             text=None if texts is None else texts[number],
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 Id = int | str
@@ -11,6 +12,13 @@ Holding = Literal["vectors", "points", "losses", "metrics", "predictions"]
 MATCHES = ("name", "new", "id", "sequence", "uri", "metadata:KEY", "label:NAME")
 DTYPES = ("float32", "float64")
 METRICS = ("cosine", "l2", "ip")
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _nothing() -> Mapping[str, Any]:
+    """One for all rows: most have but a vector."""
+    return _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +65,9 @@ class Row:
     is_rounded: bool = False
     point: tuple[float, float] | None = None
     text: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    losses: Mapping[str, float | None] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=_nothing)
+    losses: Mapping[str, float | None] = field(default_factory=_nothing)
+    metrics: Mapping[str, Any] = field(default_factory=_nothing)
     detections: Sequence[Detection] = ()
     problem: str | None = None
 

@@ -71,6 +71,8 @@ def tables_of(
             tables["vectors"].append((item, row.vector))
         if row.point is not None:
             tables["projection_points"].append((item, *row.point))
+        if not (row.losses or row.metrics or row.detections):
+            continue  # most have vectors alone
         for component, value in sorted(row.losses.items()):
             loss = _real(value)
             tables["losses"].append(
