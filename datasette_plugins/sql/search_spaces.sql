@@ -4,7 +4,8 @@ select
     s.kind,
     s.metric,
     s.dimensions,
-    ifnull(made_by.model like 'clip:%' or made_by.model = 'tfidf', 0) as takes_texts,
+    ifnull(made_by.model like 'clip:%' or made_by.model like 'text:%' or made_by.model = 'tfidf', 0)
+        as takes_texts,
     ifnull(made_by.model like 'clip:%' or made_by.model like 'dino:%' or made_by.model like 'timm:%'
            or made_by.model = 'pixels', 0) as takes_images
 from spaces s

@@ -17,7 +17,7 @@ from embedding_server import MOST_TOKENS, Provider, provider, vector
 from nearsql.pipeline.cli import cli
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.embed import EmbedResult, embed
-from nearsql.pipeline.encoders import llm_models, text_towers
+from nearsql.pipeline.encoders import llm_models, llm_requests, text_towers
 from nearsql.pipeline.ingest import ingest_texts
 from nearsql.pipeline.replay import replay
 from nearsql.udfs import dbapi
@@ -53,7 +53,7 @@ def llm_home(server: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv(llm_models.ALLOWED_IN_SQL, raising=False)
     monkeypatch.setattr(ssl, "create_default_context", one_ssl_context)
-    monkeypatch.setattr(llm_models, "BACKOFF_S", 0.0)
+    monkeypatch.setattr(llm_requests, "BACKOFF_S", 0.0)
     monkeypatch.setattr(text_towers, "_towers", text_towers.Recent(text_towers.MOST_TOWERS))
     monkeypatch.setattr(text_towers, "_vectors", text_towers.Recent(text_towers.MOST_VECTORS))
     return home
@@ -170,8 +170,8 @@ def test_an_error_is_tried_again_and_told_when_it_stays(
 ) -> None:
     fault, sentence = FAULTS[name]
     if fault.hang_s:
-        monkeypatch.setattr(llm_models, "TIMEOUT_S", 1.0)
-    monkeypatch.setattr(llm_models, "RETRIES", 1)
+        monkeypatch.setattr(llm_requests, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(llm_requests, "RETRIES", 1)
     server.faults += [None, fault, fault]
     with pytest.raises(UserError, match=r"asked 2 times.*run this again") as stopped:
         embed(proverbs, LARGE)
@@ -189,9 +189,9 @@ def test_an_error_is_tried_again_and_told_when_it_stays(
 
 
 def test_pauses_double_and_heed_the_provider(server: Provider, monkeypatch) -> None:
-    monkeypatch.setattr(llm_models, "BACKOFF_S", 2.0)
+    monkeypatch.setattr(llm_requests, "BACKOFF_S", 2.0)
     pauses: list[float] = []
-    asked = llm_models.Asked(llm.get_embedding_model("3-large"), retries=4, pause=pauses.append)
+    asked = llm_requests.Asked(llm.get_embedding_model("3-large"), retries=4, pause=pauses.append)
     server.faults += [
         Fault(500, headers=NO_REPEAT),
         Fault(429, headers={**NO_REPEAT, "retry-after": "5"}),
@@ -235,8 +235,8 @@ def test_long_and_refused_texts(
     assert (again.run_id, done(again)) == (None, {"already": 5, "left_out": 1})
     assert result.run_id is not None
     # Bounds on requests are those of bytes, too; a text that may be too long goes alone.
-    monkeypatch.setattr(llm_models, "_MOST_BYTES_A_REQUEST", 20)
-    monkeypatch.setattr(llm_models, "_BYTES_THAT_GO_ALONE", 100)
+    monkeypatch.setattr(llm_requests, "_MOST_BYTES_A_REQUEST", 20)
+    monkeypatch.setattr(llm_requests, "_BYTES_THAT_GO_ALONE", 100)
     n = len(server.requests)
     embed(db, LARGE, space="small requests")
     assert server.texts()[n + 1 : n + 3] == [["text 0", "text 1"], [long]]
@@ -259,7 +259,7 @@ def test_a_provider_that_refuses_everything_stops_it(
 def test_an_outage_in_the_middle_and_run_again(
     proverbs: dbapi.Connection, server: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llm_models, "RETRIES", 1)
+    monkeypatch.setattr(llm_requests, "RETRIES", 1)
     server.faults += [None, None]
     server.always = Fault(503, "down for maintenance", headers=NO_REPEAT)
     with pytest.raises(UserError, match="down for maintenance"):
@@ -320,7 +320,7 @@ def test_the_command(database: Path, proverbs: dbapi.Connection, monkeypatch) ->
     assert nearsql("embed", "--model", "llm", "--space", "llm:3-small").exit_code == 0
     monkeypatch.delenv("OPENAI_BASE_URL")
     model = llm.get_embedding_model("3-large")
-    told = llm_models.LlmEncoder(llm_models.Asked(model, 3072), "").forecast(9, 40_000_000)
+    told = llm_models.LlmEncoder(llm_requests.Asked(model, 3072), "").forecast(9, 40_000_000)
     assert told == (
         "that is about 10.0 million tokens (4 bytes each) for text-embedding-3-large, about $1.3000"
         " at $0.13 a million (OpenAI, 2025)"

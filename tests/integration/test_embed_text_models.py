@@ -1,7 +1,9 @@
-"""`nearsql embed --model text:...`: a real model, MiniLM, from a folder on this machine."""
+"""`nearsql embed --model text:...` with a real model, MiniLM; and docs/text.md, whose every step is run."""
 
 import json
 import os
+import re
+import shlex
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -14,14 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from embedding_server import provider
 
+from nearsql.datasette_plugins import sql
 from nearsql.pipeline.cli import cli
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.embed import EmbedResult, embed
-from nearsql.pipeline.encoders import text_towers
+from nearsql.pipeline.encoders import llm_models, llm_requests, text_towers
 from nearsql.pipeline.ingest import ingest_texts
 from nearsql.pipeline.replay import CannotReplay, replay
-from nearsql.udfs import dbapi
+from nearsql.udfs import connection, dbapi
+from nearsql.udfs.sql_files import read_sql
 
 pytestmark = pytest.mark.minilm
 
@@ -140,8 +145,7 @@ def test_the_vectors_are_the_model_s_own(
     embed(texts, "text:MiniLM", checkpoint=minilm, space="other batches", batch_size=2)
     assert np.array_equal(vectors(texts, "other batches"), found)
     # A text that is looked for is the text that is there: this model tells them not apart.
-    sql = "select embed_text('minilm', ?)"
-    (of_text,) = texts.execute(sql, (READ[2],)).fetchone()
+    (of_text,) = texts.execute("select embed_text('minilm', ?)", (READ[2],)).fetchone()
     assert np.array_equal(np.frombuffer(of_text, "<f4"), own[2])
     nearest = "select id from knn('minilm', embed_text('minilm', 'a lost bank card'), 1)"
     assert texts.execute(nearest).fetchone() == (1,)
@@ -343,3 +347,52 @@ def test_names_of_the_hub(
     again = sentence_models.fit("text:tiny", "s", {"checkpoint": None, "title": "title"}, ())
     assert again == fitted
     assert capsys.readouterr().err == ""
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "text.md").read_text(encoding="utf-8")
+STEPS = re.compile(r"```(csv|sql)\n(.*?)```|^ {4}(nearsql [^\n]*)$", re.DOTALL | re.MULTILINE)
+
+
+def test_everything_on_the_page_runs(
+    minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    Path("models/all-MiniLM-L6-v2").symlink_to(minilm)
+    Path("llm").mkdir()
+    Path("llm/keys.json").write_text(json.dumps({"openai": "sesame"}))
+    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path / "llm"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    answers = []
+    _, *steps = STEPS.finditer(PAGE)  # the first is the synopsis
+    with provider() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        for step in steps:
+            if step[1] == "csv":
+                Path("questions.csv").write_text(step[2])
+            elif step[1] == "sql":
+                with connection.connect("questions.db", read_only=True) as db:
+                    answers.append(db.execute(step[2]).fetchall())
+                db.close()
+            else:
+                outcome = CliRunner().invoke(cli, shlex.split(step[3])[1:])
+                assert outcome.exit_code == 0, (step[3], outcome.output, outcome.exception)
+        assert [len(texts) for texts in server.texts()] == [1, 2, 2]
+    assert answers[0][0][0] == "My card was eaten by the machine"
+    assert answers[1] == [(4, 0)]
+    with connection.connect("questions.db", read_only=True) as db:
+        # The browser's search offers what can be asked without sending anything away.
+        rows = db.execute(read_sql(sql.__name__, "search_spaces")).fetchall()
+        assert {row[0]: row[4] for row in rows} == {
+            "text:all-MiniLM-L6-v2": 1,
+            "llm:text-embedding-3-large": 0,
+        }
+    db.close()
+
+
+def test_what_the_page_says_of_defaults() -> None:
+    assert f"of {llm_models.BATCH_SIZE} or `--batch-size`" in PAGE
+    assert llm_requests.RETRIES == 5
+    assert "up to five times" in PAGE
+    assert f"`{llm_models.ALLOWED_IN_SQL}=1`" in PAGE
