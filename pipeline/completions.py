@@ -63,6 +63,7 @@ VALUES: Mapping[tuple[str | None, str], tuple[Ask, ...]] = {
     ("share", "run"): (_runs("project"),),
     ("export", "runs"): (_runs("cluster", "project"),),
     ("select", "name"): (_SELECTIONS,),
+    ("plot", "of"): (_runs("project", "evaluate", "detect", "cluster"), _SPACES),
     ("diff", "a"): (_runs("cluster", "evaluate", "detect"), _SPACES),
     ("diff", "b"): (_runs("cluster", "evaluate", "detect"), _SPACES),
     (None, "run"): (_runs(),),
