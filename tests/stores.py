@@ -171,3 +171,38 @@ def llm_store(path: Path) -> Store:
     store.rows["docs"] = [{"id": id, "content": text} for id, text in texts.items()]
     db.conn.close()
     return store
+
+
+def importable(folder: Path) -> dict[str, Path]:
+    """A file for each way of being read: two items' vectors, and a detection; by what tests call it."""
+    found = {
+        name: folder / file
+        for name, file in {
+            "matrix": "m.csv",
+            "copied matrix": "m2.csv",
+            "npy": "m.npy",
+            "ids": "ids.txt",
+            "other ids": "ids2.txt",
+            "results": "r.json",
+            "instances": "i.json",
+            "store": "store.db",
+        }.items()
+    }
+    rows = ["id,other,note,vector,more", '1,2,one,"[1, 2]","[3, 4]"', '2,1,two,"[5, 6]","[7, 8]"']
+    for name in ("matrix", "copied matrix"):
+        found[name].write_text("\n".join(rows), "utf-8")
+    np.save(found["npy"], np.ones((2, 2), np.float32))
+    found["ids"].write_text("1\n2\n", "utf-8")
+    found["other ids"].write_text("2\n1\n", "utf-8")
+    detection = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+    found["results"].write_text(json.dumps([detection]), "utf-8")
+    instances = {"images": [{"id": 1, "file_name": "1.jpg"}], "categories": [], "annotations": []}
+    found["instances"].write_text(json.dumps(instances), "utf-8")
+    db = dbapi.connect(found["store"])
+    db.execute("create table embeddings (id integer, model text, embedding blob)")
+    db.executemany(
+        "insert into embeddings values (1, ?, ?)", [(name, bytes(8)) for name in ("a", "b")]
+    )
+    db.commit()
+    db.close()
+    return found

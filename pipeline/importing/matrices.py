@@ -20,8 +20,9 @@ from nearsql.pipeline.importing.numbers import (
 from nearsql.pipeline.importing.parts import Id, Options, Part, Row
 from nearsql.pipeline.ingest import tables
 
-# Of a matrix, so many bytes are read at once: Parquet takes twice the time for less.
-BYTES_A_READ = 2**25
+# Of a matrix, so many bytes are read at once; and of a Parquet file's column, which may be all of it.
+BYTES_A_READ = 2**23
+_PARQUET_BUFFER = 2**20
 MOST_IDS_BYTES = 2**30
 
 ID_COLUMNS = (
@@ -101,7 +102,7 @@ def parquet_part(path: str, file: BinaryIO, options: Options) -> Part:
         raise UserError("reading Parquet needs pyarrow: pip install 'nearsql[parquet]'") from error
     try:
         # Its own handle, since the columns are read while the file is hashed and read elsewhere.
-        opened = parquet.ParquetFile(path)
+        opened = parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER)
         schema = opened.schema_arrow
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as Parquet: {_short(error)}") from error

@@ -7,6 +7,7 @@ A run names the file and its SHA-256, and has among its parameters those that th
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -46,7 +47,7 @@ class ImportResult:
 
 def import_file(
     db: dbapi.Connection,
-    source: str,
+    source: str | os.PathLike[str],
     *,
     format: str | None = None,
     parts: Sequence[str] = (),
@@ -55,11 +56,11 @@ def import_file(
     collection: str | None = None,
     match: str | None = None,
     model: str | None = None,
-    ids: str | None = None,
+    ids: str | os.PathLike[str] | None = None,
     id: str | None = None,
     text: str | None = None,
     vector: str | None = None,
-    images: str | None = None,
+    images: str | os.PathLike[str] | None = None,
     dtype: str = "float32",
     quiet: bool = True,
 ) -> list[ImportResult]:
@@ -73,7 +74,7 @@ def import_file(
 
     What cannot be taken becomes an `item_errors` row. Raises UserError when nothing can.
     """
-    options = Options(ids, id, text, vector, images, dtype)
+    options = Options(_absolute(ids), id, text, vector, _absolute(images), dtype)
     if metric is not None and metric not in METRICS:
         raise UserError(f"--metric must be one of {', '.join(METRICS)}, not {metric!r}")
     with opened_source(source, format, options) as opened:
@@ -106,6 +107,11 @@ def import_file(
             family_of(part, plan["model"], Path(opened.path).stem)
             plans.append((part, plan))
         return [_import_part(db, opened, part, plan, quiet) for part, plan in plans]
+
+
+def _absolute(path: str | os.PathLike[str] | None) -> str | None:
+    """So that a replay finds the file from another folder."""
+    return None if path is None else os.path.abspath(path)
 
 
 def _chosen(source: Source, names: Sequence[str]) -> list[Part]:

@@ -58,9 +58,7 @@ def opened_source(
             format = next(f for f in tables.FORMATS if f == kind)
             parts = [csv_part(name, options, format)]
         others = {
-            os.path.abspath(other): _sha256(other)
-            for other in (options.ids, options.images)
-            if other is not None
+            other: _sha256(other) for other in (options.ids, options.images) if other is not None
         }
         yield Source(name, shown, sha256, parts, _PACKAGES.get(kind, ()), others)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from labelled import coco
 from replayed import add_labels, add_points, blobs, from_files, loss_distances, record
+from stores import importable
 from topics import add_topics
 
 from nearsql.pipeline.annotations import annotate
@@ -24,6 +25,7 @@ from nearsql.pipeline.cluster.topics import cluster_topics
 from nearsql.pipeline.embed import embed
 from nearsql.pipeline.evaluate import evaluate
 from nearsql.pipeline.find import find
+from nearsql.pipeline.importing import import_file
 from nearsql.pipeline.index import index
 from nearsql.pipeline.ingest import ingest_image_bytes, ingest_images, ingest_texts
 from nearsql.pipeline.label import label_clusters
@@ -87,6 +89,36 @@ CALLS = {
             ),
             "delimiter": ({}, {"delimiter": ",", "text": "{header}"}),
             "encoding": "latin-1",
+        },
+        QUIET,
+    ),
+    "import": Call(
+        import_file,
+        {"source": "{matrix}", "match": "id", "space": "imported"},
+        {
+            "source": "{copied matrix}",
+            "format": (
+                {"source": "{results}", "space": None, "format": "json"},
+                {"source": "{results}", "space": None, "format": "coco-results"},
+            ),
+            "parts": ({"source": "{store}"}, {"source": "{store}", "parts": ["embeddings/b"]}),
+            "space": "imported too",
+            "metric": "l2",
+            "collection": "pets",
+            "match": "sequence",
+            "model": "minilm",
+            "ids": (
+                {"source": "{npy}", "ids": "{ids}"},
+                {"source": "{npy}", "ids": "{other ids}"},
+            ),
+            "id": "other",
+            "text": "note",
+            "vector": "more",
+            "images": (
+                {"source": "{results}", "space": None},
+                {"source": "{results}", "space": None, "images": "{instances}"},
+            ),
+            "dtype": "float64",
         },
         QUIET,
     ),
@@ -347,6 +379,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     coco(folder / "pets")
     (folder / "copy.csv").write_text((folder / "streets.csv").read_text("utf-8"), "utf-8")
     named: dict[str, Any] = {
+        **importable(folder),
         "pets": folder / "pets",
         "streets": folder / "streets.csv",
         "copy": folder / "copy.csv",
