@@ -135,8 +135,11 @@ def parquet_part(path: str, file: BinaryIO, options: Options) -> Part:
             raise UserError(f"{path} cannot be read as Parquet: {_short(error)}") from error
 
     n = opened.metadata.num_rows
-    dimensions = len(wide) or getattr(types[chosen], "list_size", 0)
-    dimensions = dimensions or next((w for b in batches(100) if (w := _width(b.column(chosen)))), 0)
+    dimensions = len(wide)
+    if chosen is not None:
+        dimensions = getattr(types[chosen], "list_size", 0) or next(
+            (width for batch in batches(100) if (width := _width(batch.column(chosen)))), 0
+        )
     if not n or not dimensions:
         raise UserError(f"{path} holds no vectors")
 
