@@ -1,6 +1,7 @@
 """`nearsql runs FILE`: which runs made what is in the file."""
 
 import json
+from typing import Any
 
 import click
 
@@ -26,6 +27,9 @@ def command(file: str, run: int | None, format_: str) -> None:
     if row is None:
         see = command_line("nearsql", "runs", file)
         raise LookupError(f"there is no run {run} in {file}: see `{see}`")
+    if format_ != "table":
+        _write(format_, dict(zip(column_names(cursor), row, strict=True)))
+        return
     for name, value in zip(column_names(cursor), row, strict=True):
         if name.endswith("_json"):
             value = json.dumps(json.loads(value), indent=2)
@@ -41,3 +45,13 @@ def command(file: str, run: int | None, format_: str) -> None:
             click.echo(f"\n{title}:")
             click.echo(table(column_names(cursor), rows))
     say(f"next: {command_line('nearsql', 'replay', file, run)}")
+
+
+def _write(format_: str, facts: dict[str, Any]) -> None:
+    """A run as one row; in JSON, its parameters and the like are objects and not texts."""
+    if format_ != "csv":
+        facts = {
+            name.removesuffix("_json"): json.loads(value) if name.endswith("_json") else value
+            for name, value in facts.items()
+        }
+    write_rows(format_, list(facts), [list(facts.values())])

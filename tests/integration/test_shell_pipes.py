@@ -1,5 +1,6 @@
 """What a shell sees of `nearsql`: exit codes, closed pipes, full disks, ids on standard input, UTF-8, no bars."""
 
+import csv
 import json
 import os
 import pty
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from nearsql.pipeline import cli
 from nearsql.pipeline.replay import replay
+from nearsql.pipeline.runs import run
 from nearsql.udfs import dbapi
 
 PROGRAM = [sys.executable, "-c", "from nearsql.pipeline.cli import main; main()"]
@@ -152,10 +154,10 @@ def test_within_takes_ids_from_standard_input(
     assert done.exit_code == 0, done.output
     items = [i for (i,) in ten.execute("select item_id from projection_points order by 1")]
     assert items == [2, 3, 5, 8, 13]
-    run, recorded = ten.execute("select id, parameters_json from runs").fetchone()
+    made, recorded = ten.execute("select id, parameters_json from runs").fetchone()
     # As they are: standard input cannot be asked again.
     assert sorted(json.loads(json.loads(recorded)["within"])) == items
-    assert replay(ten, run).is_same
+    assert replay(ten, made).is_same
 
 
 @pytest.mark.parametrize(
@@ -181,6 +183,16 @@ def test_what_is_no_list_of_ids_is_refused(
 def test_no_selection_is_called_as_standard_input(ten: dbapi.Connection, database: Path) -> None:
     words = ["select", str(database), "-", "--sql", "select 1"]
     assert "stands for standard input" in str(CliRunner().invoke(cli.cli, words).exception)
+
+
+def test_a_run_is_an_object_for_jq(ten: dbapi.Connection, database: Path) -> None:
+    with run(ten, "cluster", parameters={"epsilon": 0.5}, seed=7):
+        pass
+    words = ["runs", str(database), "1", "--format"]
+    found = json.loads(CliRunner().invoke(cli.cli, [*words, "nl"]).output)
+    assert (found["kind"], found["parameters"]["epsilon"], found["seed"]) == ("cluster", 0.5, 7)
+    (row,) = csv.DictReader(CliRunner().invoke(cli.cli, [*words, "csv"]).output.splitlines())
+    assert json.loads(row["parameters_json"])["epsilon"] == 0.5
 
 
 BUSY = """
