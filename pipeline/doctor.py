@@ -40,19 +40,25 @@ CORE = (
 # By extra: what works only with it.
 EXTRAS = {
     "vision": (
-        ("torch", "torch", "`nearsql detect`, `embed clip`, `dino`, `timm`"),
+        ("torch", "torch", "`nearsql detect`, and `embed` with clip, dino, timm, text"),
         ("torchvision", "torchvision", "detectors and image models"),
         ("ultralytics", "ultralytics", "`nearsql detect`, `loss-distance`"),
-        ("open_clip_torch", "open_clip", "`nearsql embed clip`, embed_text of its spaces"),
-        ("timm", "timm", "`nearsql embed timm` and `dino`"),
+        (
+            "open_clip_torch",
+            "open_clip",
+            "`nearsql embed --model clip:NAME`, embed_text of its spaces",
+        ),
+        ("timm", "timm", "`nearsql embed --model timm:NAME` and `dino:NAME`"),
     ),
-    "text": (("sentence-transformers", "sentence_transformers", "`nearsql embed text`"),),
-    "llm": (("llm", "llm", "`nearsql label --method llm`"),),
+    "text": (
+        ("sentence-transformers", "sentence_transformers", "`nearsql embed --model text:NAME`"),
+    ),
+    "llm": (("llm", "llm", "`nearsql label --method llm`, `embed --model llm:NAME`"),),
     "ray": (("ray", "ray", "more than one machine"),),
     "parquet": (("pyarrow", "pyarrow.parquet", "parquet files"),),
     "plot": (
-        ("matplotlib", "matplotlib", "plots as files"),
-        ("datamapplot", "datamapplot", "labelled maps as files"),
+        ("matplotlib", "matplotlib", "`nearsql plot`"),
+        ("datamapplot", "datamapplot", "labelled maps of `nearsql plot`"),
     ),
 }
 

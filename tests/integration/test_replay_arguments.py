@@ -272,9 +272,11 @@ CALLS = {
             "min_dist": 0.3,
             "perplexity": ({"method": "tsne"}, {"method": "tsne", "perplexity": 9.0}),
             "random_state": 1,
+            "neighbors": "graph",
             "within": SOME,
             "name": ({"n_components": 3}, {"n_components": 3, "name": "new"}),
         },
+        QUIET,
     ),
     "place": Call(
         place,

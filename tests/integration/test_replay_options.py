@@ -73,6 +73,8 @@ NOT_ON_RECORD: Mapping[str, Mapping[str, str]] = {
         "list_": "makes no run",
         "check": "makes no run",
         "drop": "makes no run",
+        "text": "the full-text index belongs to no run",
+        "tokenizer": "of --text, which says itself what it was made with",
     },
     "cluster": {
         **SHOWN,
@@ -106,6 +108,7 @@ WITHOUT_RUNS = {
     "doctor": "looks",
     "migrate": "changes tables, as the schema's version says",
     "functions": "lists",
+    "completion": "prints what a shell needs",
 }
 
 # Their modules import torch, which need not be installed: they are read and not imported.
