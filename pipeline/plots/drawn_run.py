@@ -16,13 +16,21 @@ OF_KIND = {
 
 def drawn_run(db: dbapi.Connection, what: str, run_id: int) -> RecordedRun:
     """The run. Raises LookupError when it is not there, UserError when it is not what `what` draws."""
-    run = recorded_run(db, run_id)
+    run = read_run(db, run_id)
     kind, in_words_ = OF_KIND[what]
     if run.kind != kind:
         raise UserError(f"run {run_id} is of kind {run.kind!r}: `plot {what}` draws {in_words_}")
     if run.status != "finished":
         raise UserError(f"run {run_id} is {run.status}: only a finished run can be drawn")
     return run
+
+
+def read_run(db: dbapi.Connection, run_id: int) -> RecordedRun:
+    """Any run. Raises LookupError when it is not there, UserError when its record makes no sense."""
+    try:
+        return recorded_run(db, run_id)
+    except (TypeError, ValueError, RecursionError):
+        raise UserError(f"the record of run {run_id} cannot be read: it is damaged") from None
 
 
 def caption(run: RecordedRun) -> str:

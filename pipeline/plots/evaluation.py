@@ -80,8 +80,10 @@ def evaluation_plot(
     if all(row.value is None for row in rows):
         why = next((row.reason for row in rows), None) or "its metrics are gone"
         raise UserError(f"run {run_id} has no value to draw: {plain(why, 200)}")
-    values = np.array([row.value for row in rows if row.value is not None])
-    refuse_wild(values, f"run {run_id} has a metric of")
+    values = [v for row in rows for v in (row.value, row.worst_fold, row.best_fold)]
+    refuse_wild(
+        np.array([value for value in values if value is not None]), f"run {run_id} has a metric of"
+    )
     lines = list(dict.fromkeys(row.line for row in rows))
     if len(lines) > MOST_LINES:
         raise UserError(

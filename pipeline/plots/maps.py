@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.export.chosen import Chosen, ExportedRun, choose, choose_pair
 from nearsql.pipeline.export.rows import clusters
-from nearsql.pipeline.plots.drawn_run import caption, drawn_run
+from nearsql.pipeline.plots.drawn_run import caption, drawn_run, read_run
 from nearsql.pipeline.plots.look import (
     FONT,
     INK,
@@ -29,7 +29,6 @@ from nearsql.pipeline.plots.look import (
     spread_colours,
     write_heading,
 )
-from nearsql.pipeline.replay import recorded_run
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
 
@@ -70,7 +69,7 @@ def map_plot(
         clustering = _newest_clustering(db, run_id)
     if clustering is None:
         return _by_label(db, run_id, caption(run), None)
-    kind = recorded_run(db, clustering).kind
+    kind = read_run(db, clustering).kind
     if kind != "cluster":
         raise UserError(
             f"run {clustering} is of kind {kind!r}, not a clustering: see `nearsql runs`"
@@ -246,12 +245,16 @@ def _draw_named(
             "a map of clusters needs datamapplot, which is not installed: pip install 'nearsql[plot]'"
         ) from None
     size, alpha = _dots(len(points))
+    wrapped = [textwrap.fill(text, 18, break_long_words=False) for text in texts]
+    places = np.asarray(middles, float).reshape(-1, 2)
+    has_ring = len(places) > 1 and bool(np.ptp(places, axis=0).any())
     render_plot(
         points,
         colour_of,
-        [textwrap.fill(text, 18, break_long_words=False) for text in texts],
-        np.asarray(middles, float).reshape(-1, 2),
+        wrapped,
+        _off_the_middle(places) if has_ring else places,
         np.asarray(sizes),
+        show_labels=has_ring,
         # All that a settings file of the user's could change is said.
         figsize=(_SIDE, _SIDE),
         dpi=100,
@@ -266,8 +269,27 @@ def _draw_named(
         max_font_size=14.0,
         ax=axes,
     )
+    for number, text in enumerate(() if has_ring else wrapped):
+        axes.annotate(
+            text,
+            places[number],
+            (0, 14 * number),
+            textcoords="offset points",
+            ha="center",
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5},
+        )
     for collection in axes.collections:
         collection.set_rasterized(len(points) > MOST_SHAPES)
+
+
+def _off_the_middle(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The places, none of them exactly amid all: DataMapPlot lays names in a ring around it, each in the
+    direction of its place, and what lies amid has no direction.
+    """
+    away = places - places.mean(axis=0)
+    radius = np.hypot(*away.T).max()
+    is_amid = np.hypot(*away.T) < radius * 1e-6
+    return places + is_amid[:, None] * [0, radius * 1e-3]
 
 
 def _write_heading(

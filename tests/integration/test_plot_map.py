@@ -192,6 +192,45 @@ def test_what_cannot_be_drawn(painted: Gallery, opened: dbapi.Connection) -> Non
     opened.rollback()
 
 
+@pytest.mark.parametrize(
+    ("where", "n_clusters"),
+    [
+        ("x = 1, y = 2", 3),  # all in one place
+        ("x = 1, y = 2", 1),
+        ("x = (item_id - 1) / 30, y = 0", 3),  # one cluster exactly amid the others
+        ("x = item_id", 1),
+    ],
+)
+def test_names_find_a_place_wherever_the_points_lie(
+    where: str, n_clusters: int, painted: Gallery, opened: dbapi.Connection, tmp_path: Path
+) -> None:
+    opened.execute(f"update projection_points set {where}")
+    opened.execute(
+        "update memberships set cluster_id = null where level = 1 and item_id > ?",
+        (30 * n_clusters,),
+    )
+    opened.commit()
+    plot = map_plot(opened, painted.projection)
+    assert names(plot) == {"Cluster 0", "green", f"blue {SCRIPT}"} or n_clusters == 1
+    assert "Cluster 0" in names(plot)
+    plot.save(tmp_path / "one.svg")
+    tree = ElementTree.parse(tmp_path / "one.svg")
+    texts = ["".join(e.itertext()) for e in tree.iter(f"{PATHS}text")]
+    assert "Cluster 0" in texts
+
+
+def test_a_damaged_record_is_a_sentence(painted: Gallery, opened: dbapi.Connection) -> None:
+    opened.execute("drop trigger runs_finished_never_change")
+    for damaged in ("[1]", "[" * 900 + "]" * 900):
+        for damaged_run in (painted.projection, painted.clusters):
+            opened.execute(
+                "update runs set parameters_json = iif(id = ?, ?, '{}')", (damaged_run, damaged)
+            )
+            with pytest.raises(UserError, match=f"record of run {damaged_run} cannot be read"):
+                map_plot(opened, painted.projection)
+    opened.rollback()
+
+
 def test_without_datamapplot_a_sentence_says_what_to_install(
     painted: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
