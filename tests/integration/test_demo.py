@@ -138,7 +138,8 @@ def test_the_vectors_are_the_scans(digits: dbapi.Connection) -> None:
 
 def test_every_derived_row_names_a_finished_run(digits: dbapi.Connection) -> None:
     assert digits.execute("select kind, status from runs order by id").fetchall() == [
-        (kind, "finished") for kind in ("ingest", "embed", "cluster", "project")
+        (kind, "finished")
+        for kind in ("ingest", "embed", "cluster", "project", "label", "evaluate", "find")
     ]
     for table in ("items", "vectors", "clusters", "memberships", "projection_points"):
         missing = f"select count(*) from {table} where run_id is null"

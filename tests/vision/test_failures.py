@@ -149,8 +149,10 @@ def test_every_link_opens_the_image_with_its_boxes(
                 " from items i where id = ?",
                 (item,),
             ).fetchone()
-            assert len(re.findall(r'data-box="o\d+"[^>]*>\s*<rect', page.text)) == objects
-            assert len(re.findall(r'data-box="p\d+"[^>]*>\s*<rect', page.text)) == predictions
+            # A box, and before it the outline of the mask where there is one.
+            drawn = r'<g class="box [^"]*" data-box="{}\d+"[^>]*>\s*(?:<path[^>]*>\s*)*<rect'
+            assert len(re.findall(drawn.format("o"), page.text)) == objects
+            assert len(re.findall(drawn.format("p"), page.text)) == predictions
             assert f'viewBox="0 0 {width} {height}"' in page.text
             (image,) = re.findall(r'<div class="thing">\s*<img src="([^"]+)"', page.text)
             assert pages.get(unescape(image)).headers["content-type"] == "image/jpeg"
