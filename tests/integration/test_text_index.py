@@ -46,7 +46,7 @@ def filled(db: dbapi.Connection) -> dbapi.Connection:
     """Four texts, items 1 to 4, and two images, 5 and 6; some have labels."""
     for item, content in enumerate(TEXTS, 1):
         add_text(db, item, content)
-    add_image(db, 5, "/home/somebody/pets/red_Bus-12.JPG")
+    add_image(db, 5, "/pictures/somebody/pets/red_Bus-12.JPG")
     add_image(db, 6, None)
     db.executemany(
         "insert into item_labels values (?, ?, ?, 'test')",
