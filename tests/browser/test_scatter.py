@@ -3,12 +3,10 @@
 Both painters must draw the same.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from chromium import chromium
 from scatter_page import (
     BLUE,
     GREEN,
@@ -28,27 +26,6 @@ from nearsql.datasette_plugins import map_columns
 from nearsql.datasette_plugins.map_points import Points, sample
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def context(browser: Any) -> Iterator[Any]:
-    opened = browser.new_context(viewport={"width": 700, "height": 500})
-    opened.set_default_timeout(30_000)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def drawn(context: Any) -> Iterator[Map]:
-    page = Map(context.new_page())
-    yield page
-    page.close()
 
 
 @pytest.mark.parametrize("painter", PAINTERS)

@@ -3,36 +3,13 @@
 Which points are where is held against every point looked at one by one.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from chromium import chromium
 from scatter_page import HEIGHT, MAKE, WIDTH, Map, clustered
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def context(browser: Any) -> Iterator[Any]:
-    opened = browser.new_context(viewport={"width": 700, "height": 500})
-    opened.set_default_timeout(30_000)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def drawn(context: Any) -> Iterator[Map]:
-    page = Map(context.new_page())
-    yield page
-    page.close()
 
 
 def test_everything_is_in_the_view_and_stays_there(drawn: Map) -> None:
