@@ -5,6 +5,7 @@ of all of them, so that a script may import another by its name.
 """
 
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 from datasette.utils.asgi import Request, Response
 
 CONTENT_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+
+# How one of our scripts imports another: a line of its own, or the end of several.
+_IMPORT = re.compile(r'^(?:import|}) .*?from "\./([a-z-]+\.js)";$', re.MULTILINE)
 
 _STATIC = files("nearsql.datasette_plugins.static")
 
@@ -35,6 +39,19 @@ async def asset(request: Request) -> Response:
         },
         content_type=CONTENT_TYPES[Path(name).suffix],
     )
+
+
+@cache
+def modules(name: str) -> tuple[str, ...]:
+    """The scripts that a module needs, and theirs: a page that names them has them come at once."""
+    found: list[str] = []
+    waiting = [name]
+    for script in waiting:
+        for imported in _IMPORT.findall(_read(script).decode()):
+            if imported not in found:
+                found.append(imported)
+                waiting.append(imported)
+    return tuple(found)
 
 
 def _read(name: str) -> bytes:

@@ -5,6 +5,7 @@ from itertools import groupby
 
 from datasette.utils.asgi import Response
 
+from nearsql.datasette_plugins.assets import modules
 from nearsql.datasette_plugins.pages import Page, Problem, Row, page, sql
 
 SELECTIONS_OFFERED = 500
@@ -38,6 +39,7 @@ async def map_page(current: Page) -> Response:
         colourings=await _colourings(current, maps[0]["space"]),
         selections=await current.rows("selection_names", limit=SELECTIONS_OFFERED),
         settings=json.dumps(_settings(current, maps)),
+        modules=modules("map.js"),
     )
 
 

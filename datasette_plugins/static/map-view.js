@@ -18,12 +18,19 @@ export class MapView {
   /**
    * @param {HTMLElement} frame with .canvas, .names, .status and .sampled
    * @param {{run, columns, colours, space, title}} settings
+   * @param {string} key what the points are coloured by at first
    * @param on what happens: hover(view, point or -1), click(view, point), lasso(view, polygon),
    *   moved(view), changed(view) when other points of a sampled map came
    */
-  constructor(frame, settings, on) {
+  constructor(frame, settings, key, on) {
     this.frame = frame;
     this.settings = settings;
+    // Asked for before anything is made: the server works meanwhile.
+    this.coming = {
+      key,
+      points: fetchMap(settings.columns),
+      colours: fetchColours(settings.colours, key).catch(() => null), // colourBy asks again
+    };
     this.on = on;
     this.host = frame.querySelector(".canvas");
     this.statusLine = frame.querySelector(".status");
@@ -44,13 +51,11 @@ export class MapView {
     });
   }
 
-  /** Fetches the whole map, or an even sample of it, and meanwhile its colours. */
-  async load(key) {
+  /** Takes the whole map, or an even sample of it, and its first colours, once they have come. */
+  async load() {
     this.say("Loading the points");
-    const colours = key
-      ? fetchColours(this.settings.colours, key).catch(() => null) // asked for again by colourBy
-      : Promise.resolve(null);
-    this.#take(await fetchMap(this.settings.columns));
+    const { key, points, colours } = this.coming;
+    this.#take(await points);
     this.isWhole = this.points.n === this.points.total;
     this.scatter.fit();
     this.#drawGrey(colours);

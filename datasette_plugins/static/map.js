@@ -35,11 +35,14 @@ let names = null; // of the groups' codes, where the colours are groups
 let places = new Map(); // of the palette, for each code
 let isStarted = false;
 
+const colourBy = new ColourBy(document.getElementById("colouring"), recolour);
+colourBy.set(asked.colour);
+
 const card = new Card(document.getElementById("card"), settings.items);
 
 const views = [...document.querySelectorAll(".canvas-frame")].map(
   (frame, k) =>
-    new MapView(frame, settings.maps[k], {
+    new MapView(frame, settings.maps[k], colourBy.key, {
       hover: (view, point) => hover(view, point),
       click: (view, point) => panel.open(view.points.ids[point]),
       lasso: (view, polygon) => lasso(view, polygon),
@@ -273,8 +276,6 @@ const legend = new Legend(document.getElementById("legend"), {
   },
 });
 
-const colourBy = new ColourBy(document.getElementById("colouring"), recolour);
-
 const filter = new Filter(document.getElementById("filter"), settings.within, () => {
   refresh();
   remember();
@@ -365,9 +366,8 @@ function remember() {
 }
 
 async function start() {
-  colourBy.set(asked.colour);
   try {
-    await Promise.all(views.map((view) => view.load(colourBy.key)));
+    await Promise.all(views.map((view) => view.load()));
   } catch (error) {
     for (const view of views) view.say(error.message);
     return;

@@ -106,15 +106,25 @@ function styled(host, name, otherwise) {
 
 /** Any CSS colours as [r, g, b], each from 0 to 255. */
 export function parseColours(colours) {
-  const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = 1;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
   return colours.map((colour) => {
-    context.fillStyle = "#888";
-    context.fillStyle = colour;
-    context.fillRect(0, 0, 1, 1);
-    return Array.from(context.getImageData(0, 0, 1, 1).data.subarray(0, 3));
+    if (!parsed.has(colour)) parsed.set(colour, parseColour(colour));
+    return parsed.get(colour);
   });
+}
+
+const parsed = new Map();
+let pixel; // one is drawn with each colour, and read
+
+function parseColour(colour) {
+  if (!pixel) {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 1;
+    pixel = canvas.getContext("2d", { willReadFrequently: true });
+  }
+  pixel.fillStyle = "#888";
+  pixel.fillStyle = colour;
+  pixel.fillRect(0, 0, 1, 1);
+  return Array.from(pixel.getImageData(0, 0, 1, 1).data.subarray(0, 3));
 }
 
 // Colours that run evenly through the given ones.

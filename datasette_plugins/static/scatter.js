@@ -46,6 +46,7 @@ export class Scatter {
     this.isMoving = false;
     this.frame = 0;
     this.waiting = [];
+    this.isDrawn = false; // all points are on the canvas as they are set now
     this.needsLoad = false;
     this.paper = paperBehind(host); // also before there are points
     if (getComputedStyle(host).position === "static") host.style.position = "relative";
@@ -116,6 +117,7 @@ export class Scatter {
 
   /** Uint8Array, a number for each point: 0 hidden, 1 shown, 2 dimmed. null shows all. */
   setMask(mask) {
+    if (mask === null && this.mask === null) return; // nothing to draw again
     this.mask = mask;
     this.#reload();
   }
@@ -158,6 +160,7 @@ export class Scatter {
   }
 
   #ask() {
+    this.isDrawn = false;
     if (!this.frame && !this.isGone) {
       this.frame = requestAnimationFrame(() => this.#draw());
     }
@@ -186,6 +189,7 @@ export class Scatter {
     this.drawMs = performance.now() - started;
     // While the view moves, as many points are drawn as a frame has time for.
     this.share = clamp((share * FRAME_MS) / this.drawMs, 0, 1);
+    this.isDrawn = share === 1 && !this.frame;
     for (const resolve of resolvers) resolve();
     if (share === 1) this.#indexSoon();
   }
@@ -207,6 +211,7 @@ export class Scatter {
 
   /** Resolves once all points are on the canvas as they are set now. */
   whenDrawn() {
+    if (this.isDrawn) return Promise.resolve();
     return new Promise((resolve) => {
       this.waiting.push(resolve);
       this.#ask();

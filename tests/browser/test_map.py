@@ -59,6 +59,22 @@ def test_the_map_draws_every_colour(watched: MapPage, address: str, gallery: Gal
     assert [int(c) for c in counts] == [27, 27, 27, 9]
 
 
+def test_the_points_and_every_script_are_asked_for_at_once_and_once(
+    watched: MapPage, address: str, gallery: Gallery
+) -> None:
+    """Not one after the other, as each script is read and names the next."""
+    watched.open(f"{address}/map/{gallery.projection}")
+    announced = watched.page.eval_on_selector_all(
+        "link[rel=modulepreload], link[rel=preload], script[type=module]",
+        "found => found.map((one) => one.href ?? one.src)",
+    )
+    fetched = watched.page.evaluate(
+        "performance.getEntriesByType('resource').map((one) => one.name)"
+    )
+    at_once = [url for url in fetched if url.endswith((".js", "/columns"))]
+    assert sorted(at_once) == sorted(set(announced))
+
+
 def test_names_stand_on_their_clusters(watched: MapPage, address: str, gallery: Gallery) -> None:
     watched.open(f"{address}/map/{gallery.projection}", names=True)
     names = watched.page.locator("#canvas + .names span:visible")
