@@ -36,8 +36,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 def address(tree: Tree) -> Iterator[str]:
     port = free_port()
     arguments = ["serve", str(tree.path), "--port", str(port), "--secret", SECRET, "--root"]
-    # On a busy machine a sweep's first may take longer than a page may.
-    arguments += ["--setting", "sql_time_limit_ms", "120000"]
     with server("-m", "datasette", *arguments, port=port) as served:
         yield f"{served}/-/nearsql/tree/clusters/{tree.clusters}"
 

@@ -29,8 +29,6 @@ from nearsql.pipeline.runs import immediate, run
 from nearsql.udfs import connection
 
 HERE = "/-/nearsql/tree"
-# On a busy machine the first sweep may take longer than a page may.
-PATIENT = {"sql_time_limit_ms": 120_000}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +41,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 
 @pytest.fixture(scope="module")
 def tree_site(tree: Tree) -> Iterator[Site]:
-    with site(tree.path, settings=PATIENT) as opened:
+    with site(tree.path) as opened:
         yield opened
 
 
@@ -422,7 +420,7 @@ def test_every_sql_link_gives_the_rows_of_its_block(tree_site: Site, tree: Tree)
 
 
 def test_every_link_answers_below_base_url_too(tree: Tree) -> None:
-    with site(tree.path, settings={"base_url": "/here/", **PATIENT}) as below:
+    with site(tree.path, settings={"base_url": "/here/"}) as below:
         links = set()
         for path in ("", "/2/0", "/1/noise", "/sweep?go=1"):
             page = below.get(f"{HERE}/clusters/{tree.clusters}{path}")
@@ -605,7 +603,7 @@ def test_a_sweep_takes_the_items_that_the_run_took(tmp_path: Path) -> None:
         " 'select id from items where id <= 40')",
         SPACE,
     )
-    with site(limited.path, settings=PATIENT) as own:
+    with site(limited.path) as own:
         response = own.get(f"{HERE}/clusters/{limited.clusters}/sweep?go=1&sizes=5,9")
     assert sweep_rows(response.text) == rows
     assert "--within 'a selection'" in unescape(response.text)

@@ -107,11 +107,8 @@ def test_a_page_has_a_limit_of_its_own(gallery_site: Site, monkeypatch: pytest.M
     )
     monkeypatch.setattr(pages, "sql", lambda name: endless)
     monkeypatch.setattr(pages, "TIME_LIMIT", 100)
-    gallery_site.datasette._settings["sql_time_limit_ms"] = 50
-    try:
-        response = gallery_site.get("/-/nearsql/gallery")
-    finally:
-        gallery_site.datasette._settings["sql_time_limit_ms"] = 1000
+    monkeypatch.setitem(gallery_site.datasette._settings, "sql_time_limit_ms", 50)
+    response = gallery_site.get("/-/nearsql/gallery")
     assert response.status_code == 400
     assert "took longer than 0.1 s and was stopped" in response.text
 
