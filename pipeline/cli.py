@@ -81,6 +81,10 @@ COMMANDS = {
         "nearsql.pipeline.commands.share",
         "Write a map as one page of HTML, to be sent to somebody.",
     ),
+    "track": (
+        "nearsql.pipeline.commands.track",
+        "Tell MLflow or Weights & Biases of runs that are stored.",
+    ),
     "runs": ("nearsql.pipeline.commands.runs", "List the runs that made what is in the file."),
     "replay": ("nearsql.pipeline.commands.replay", "Compute a run again and compare."),
     "check": (

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from nearsql.pipeline.commands.ingest import show_problems
 from nearsql.pipeline.console import UserError, command_line, summary
+from nearsql.pipeline.tracking.option import add_track
 from nearsql.pipeline.within import add_within
 from nearsql.udfs.clustering.approximations import NEIGHBORS
 from nearsql.udfs.connection import open_database
@@ -182,6 +183,7 @@ class Sizes(click.ParamType):
     show_default=True,
     help="--loss-distance: what is taken of a pair's two directions.",
 )
+@add_track
 @click.pass_context
 def command(
     context: click.Context,
@@ -222,6 +224,8 @@ def command(
     if name == "sweep":
         if len(spaces) != 1:
             raise UserError("--sweep is of one space: name it")
+        if context.get_parameter_source("track") == ParameterSource.COMMANDLINE:
+            raise UserError("--track is of runs, and --sweep makes none")
         from nearsql.pipeline.commands.cluster_sweep import sweep_and_show
 
         format_ = options["format_"] or "table"

@@ -8,6 +8,7 @@ import click
 
 from nearsql.pipeline.commands.ingest import show_problems
 from nearsql.pipeline.console import command_line, sql_text, summary
+from nearsql.pipeline.tracking.option import add_track
 from nearsql.udfs.connection import open_database
 
 
@@ -54,6 +55,7 @@ from nearsql.udfs.connection import open_database
     type=click.IntRange(min=1),
     help="Default: 256; clip, dino, timm and text: 32; llm: 100.",
 )
+@add_track
 def command(file: str, model: str, **options: Any) -> None:
     """Give every image or text of FILE a vector in a space, which is made when it is not there.
 

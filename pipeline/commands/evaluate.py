@@ -8,6 +8,7 @@ import click
 
 from nearsql.pipeline.console import UserError, command_line, sql_text, summary
 from nearsql.pipeline.output import write_rows
+from nearsql.pipeline.tracking.option import add_track
 from nearsql.pipeline.within import add_within
 from nearsql.udfs.connection import open_database
 
@@ -82,6 +83,7 @@ class _List(click.ParamType):
 @click.option(
     "--table", "format_", flag_value="table", default="table", help="A table (the default)."
 )
+@add_track
 def command(file: str, spaces: tuple[str, ...], format_: str, **options: Any) -> None:
     """Predict the label or number of each item from its neighbours in each SPACE, and say how well.
 

@@ -7,6 +7,7 @@ import click
 
 from nearsql.pipeline.commands.ingest import show_problems
 from nearsql.pipeline.console import command_line, sql_text, summary
+from nearsql.pipeline.tracking.option import add_track
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import open_database
 
@@ -44,6 +45,7 @@ _MOST_TELLING = "cls"
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--yes", is_flag=True, help="Also write very many rows.")
 @click.option("--quiet", is_flag=True, help="Only the summary.")
+@add_track
 def command(file: str, run: int, components: str | None, **options: Any) -> None:
     """Store the loss distances between the images of RUN, a detect run of FILE.
 

@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from nearsql.pipeline.console import UserError, command_line, summary
+from nearsql.pipeline.tracking.option import add_track
 from nearsql.pipeline.within import add_within
 from nearsql.udfs.connection import open_database
 
@@ -67,6 +68,7 @@ from nearsql.udfs.connection import open_database
     metavar="RUN",
     help="Make no new map: place the items that this map has not seen on it.",
 )
+@add_track
 @click.pass_context
 def command(
     context: click.Context,
@@ -123,7 +125,7 @@ def command(
 def _refuse_options_of_a_new_map(context: click.Context) -> None:
     for parameter in context.command.params:
         is_given = context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
-        if is_given and parameter.name not in ("file", "space", "into"):
+        if is_given and parameter.name not in ("file", "space", "into", "track"):
             raise UserError(
                 f"{parameter.opts[0]} is for a new map: --into places items on one that is there"
             )

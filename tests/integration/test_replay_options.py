@@ -16,6 +16,7 @@ import pytest
 from nearsql.pipeline import cli, replay
 
 SHOWN = {"format_": "how what comes out is printed"}
+TRACKED = {"track": "who else is told of the run, when it is stored"}
 
 # The functions that make the runs of a command.
 FUNCTIONS = {
@@ -68,6 +69,10 @@ CALLED = {
 NOT_ON_RECORD: Mapping[str, Mapping[str, str]] = {
     "failures": {**SHOWN, "url": "of the links that are printed"},
     "import": {"list_": "makes no run", "output": "of --list"},
+    "embed": TRACKED,
+    "detect": TRACKED,
+    "loss-distance": TRACKED,
+    "project": TRACKED,
     "index": {
         **SHOWN,
         "list_": "makes no run",
@@ -78,6 +83,7 @@ NOT_ON_RECORD: Mapping[str, Mapping[str, str]] = {
     },
     "cluster": {
         **SHOWN,
+        **TRACKED,
         "method": "which of the functions, each with a method of its own on record",
         "assign": "makes an assign run besides",
         "sweep": "makes no run",
@@ -88,7 +94,7 @@ NOT_ON_RECORD: Mapping[str, Mapping[str, str]] = {
         "method": "whether there is an Asking, and recorded as such",
         "dry_run": "makes no run",
     },
-    "evaluate": SHOWN,
+    "evaluate": SHOWN | TRACKED,
     "find": SHOWN,
 }
 
@@ -103,6 +109,7 @@ WITHOUT_RUNS = {
     "serve": "shows",
     "share": "writes a page, and nothing into the database",
     "runs": "lists",
+    "track": "tells of runs that are there",
     "replay": "computes a recorded run again, and records which",
     "check": "looks",
     "doctor": "looks",
