@@ -93,7 +93,7 @@ def command(
 
     It is stored in the file. What changes in a space later is found all the same: knn looks at it
     exactly, until the index is built anew. How much of the true neighbours it finds is measured and
-    stored with it; `exact = 1` in SQL goes past it. See docs/search.md.
+    stored with it; `exact = 1` in SQL goes past it. See docs/searching.md.
 
     \b
       nearsql index photos.db clip:ViT-B-32

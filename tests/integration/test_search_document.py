@@ -1,4 +1,4 @@
-"""docs/search.md is true: its commands and its SQL run, in the order in which they stand there."""
+"""docs/searching.md is true: its commands and its SQL run, in the order in which they stand there."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from nearsql.pipeline.cli import cli
 from nearsql.udfs import connection
 
-PAGE = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "searching.md").read_text(encoding="utf-8")
 
 
 def steps() -> Iterator[tuple[str, str]]:

@@ -256,7 +256,7 @@ def with_table(database: Path, db: dbapi.Connection, add_space: Fill) -> Path:
 
 
 def test_other_programs(with_table: Path) -> None:
-    """As docs/search.md says: sqlite3 reads the rest of the file, Datasette without nearsql nothing."""
+    """As docs/searching.md says: sqlite3 reads the rest of the file, Datasette without nearsql nothing."""
     shell = shutil.which("sqlite3")
     assert shell
     for sql, answer, error in (
