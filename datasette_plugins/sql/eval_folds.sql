@@ -4,7 +4,7 @@ with sizes as (
 )
 select
     m.fold,
-    iif(m.fold is null, (select sum(items) from sizes), s.items) as items,
+    ifnull(iif(m.fold is null, (select sum(items) from sizes), s.items), 0) as items,
     m.metric,
     m.value,
     m.reason
