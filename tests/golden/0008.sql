@@ -110,6 +110,7 @@ CREATE TABLE item_errors (
     check (item_id is not null or uri is not null)
 ) strict;
 INSERT INTO "item_errors" VALUES(1,1,NULL,'/photos/b.jpg','read','it is no image','2025-01-02T03:04:05.678Z');
+INSERT INTO "item_errors" VALUES(2,2,2,NULL,'detect','too large','2025-01-02T03:04:05.678Z');
 CREATE TABLE item_images (
     item_id integer primary key references items (id) on delete cascade,
     media_type text not null check (media_type like 'image/%'),
@@ -158,6 +159,7 @@ CREATE TABLE loss_distances (
     check ((distance is null) = (reason is not null))
 ) strict, without rowid;
 INSERT INTO "loss_distances" VALUES(11,1,2,'cls',3.5,NULL);
+INSERT INTO "loss_distances" VALUES(11,2,1,'cls',NULL,'no targets');
 CREATE TABLE losses (
     run_id integer not null references runs (id) on delete cascade,
     item_id integer not null references items (id) on delete cascade,
@@ -183,6 +185,7 @@ CREATE TABLE memberships (
 ) strict, without rowid;
 INSERT INTO "memberships" VALUES(5,1,1,1,1.0,0.25,1.5,0);
 INSERT INTO "memberships" VALUES(5,1,2,NULL,NULL,NULL,NULL,0);
+INSERT INTO "memberships" VALUES(5,1,3,1,0.25,NULL,NULL,1);
 INSERT INTO "memberships" VALUES(5,2,1,2,0.5,NULL,NULL,0);
 CREATE TABLE metadata (
     key text primary key check (key <> ''),
@@ -243,6 +246,7 @@ CREATE TABLE projection_points (
     primary key (run_id, item_id)
 ) strict, without rowid;
 INSERT INTO "projection_points" VALUES(6,1,0.5,-1.25);
+INSERT INTO "projection_points" VALUES(6,3,0.5,2.0);
 CREATE TABLE run_inputs (
     id integer primary key,
     run_id integer not null references runs (id) on delete cascade,
@@ -257,6 +261,7 @@ CREATE TABLE run_inputs (
 ) strict;
 INSERT INTO "run_inputs" VALUES(1,1,'file','/photos',NULL,NULL,NULL,NULL,2,'abababababababababababababababababababababababababababababababab');
 INSERT INTO "run_inputs" VALUES(2,11,'run','run 2',2,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "run_inputs" VALUES(3,4,'space','photos/features',NULL,1,2,1002,2,NULL);
 CREATE TABLE runs (
     id integer primary key,
     kind text not null check (kind <> ''),              -- ingest, embed, cluster, project, ...
@@ -286,10 +291,11 @@ INSERT INTO "runs" VALUES(4,'neighbors',NULL,NULL,'{"label": "kind", "of": "é"}
 INSERT INTO "runs" VALUES(5,'cluster',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 INSERT INTO "runs" VALUES(6,'project',NULL,NULL,'{"method": "pca"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 INSERT INTO "runs" VALUES(7,'evaluate',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
-INSERT INTO "runs" VALUES(8,'find',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
+INSERT INTO "runs" VALUES(8,'find',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','failed','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd','it was too much','host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 INSERT INTO "runs" VALUES(9,'label',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 INSERT INTO "runs" VALUES(10,'index',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 INSERT INTO "runs" VALUES(11,'loss-distance',1,2,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
+INSERT INTO "runs" VALUES(12,'assign',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 CREATE TABLE spaces (
     id integer primary key,
     name text not null unique check (name <> ''),       -- digits/pixels, clip:ViT-B-32, yolov8n/gap/p5

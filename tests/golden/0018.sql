@@ -78,8 +78,8 @@ CREATE TABLE cluster_labels (
     created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 , keywords_json text check (json_valid(keywords_json)), response_id integer references llm_responses (id) on delete set null, held_out_response_id integer
         references llm_responses (id) on delete set null, held_out_recall real check (held_out_recall between 0 and 1), held_out_json text check (json_valid(held_out_json)), held_out_reason text) strict;
-INSERT INTO "cluster_labels" VALUES(1,1,9,'cats','what purrs','animal',0.5,'llm','m','name it','[1]',5,2,0.75,'2025-01-02T03:04:05.678Z','[["cat", 1.0, 0.5]]',1,NULL,0.5,'{"members": [[1, 1]], "others": []}',NULL);
-INSERT INTO "cluster_labels" VALUES(2,2,NULL,'é',NULL,NULL,NULL,'hand',NULL,NULL,NULL,NULL,NULL,NULL,'2025-01-02T03:04:05.678Z',NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "cluster_labels" VALUES(1,1,9,'cats','what purrs','animal',0.5,'llm','m','name it','[1]',5,2,0.75,'2025-01-02T03:04:05.678Z','[["cat", 1.0, 0.5]]',1,1,0.5,'{"members": [[1, 1]], "others": []}',NULL);
+INSERT INTO "cluster_labels" VALUES(2,2,NULL,'é',NULL,NULL,NULL,'hand',NULL,NULL,NULL,NULL,NULL,NULL,'2025-01-02T03:04:05.678Z',NULL,NULL,NULL,NULL,NULL,'no items were left');
 CREATE TABLE clusters (
     id integer primary key,
     run_id integer not null references runs (id) on delete cascade,
@@ -196,6 +196,7 @@ CREATE TABLE item_errors (
     check (item_id is not null or uri is not null)
 ) strict;
 INSERT INTO "item_errors" VALUES(1,1,NULL,'/photos/b.jpg','read','it is no image','2025-01-02T03:04:05.678Z');
+INSERT INTO "item_errors" VALUES(2,2,2,NULL,'detect','too large','2025-01-02T03:04:05.678Z');
 CREATE TABLE item_images (
     item_id integer primary key references items (id) on delete cascade,
     media_type text not null check (media_type like 'image/%'),
@@ -252,7 +253,7 @@ CREATE TABLE llm_responses (
     created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     unique (run_id, request_sha256)
 ) strict;
-INSERT INTO "llm_responses" VALUES(1,9,'abababababababababababababababababababababababababababababababab','m','{}','be short','name it',NULL,'[]','{"name": "cats"}',5,2,0,1.5,'2025-01-02T03:04:05.678Z');
+INSERT INTO "llm_responses" VALUES(1,9,'abababababababababababababababababababababababababababababababab','m','{}','be short','name it','{"type": "object"}','["abababababababababababababababababababababababababababababababab"]','{"name": "cats"}',5,2,1,1.5,'2025-01-02T03:04:05.678Z');
 CREATE TABLE loss_distances (
     run_id integer not null references runs (id) on delete cascade,
     target_item_id integer not null references items (id) on delete cascade,
@@ -264,6 +265,7 @@ CREATE TABLE loss_distances (
     check ((distance is null) = (reason is not null))
 ) strict, without rowid;
 INSERT INTO "loss_distances" VALUES(11,1,2,'cls',3.5,NULL,2.0,8);
+INSERT INTO "loss_distances" VALUES(11,2,1,'cls',NULL,'no targets',NULL,0);
 CREATE TABLE losses (
     run_id integer not null references runs (id) on delete cascade,
     item_id integer not null references items (id) on delete cascade,
@@ -290,6 +292,7 @@ CREATE TABLE memberships (
 ) strict, without rowid;
 INSERT INTO "memberships" VALUES(5,1,1,1,1.0,0.25,1.5,0,NULL);
 INSERT INTO "memberships" VALUES(5,1,2,NULL,NULL,NULL,NULL,0,NULL);
+INSERT INTO "memberships" VALUES(5,1,3,1,0.25,NULL,NULL,1,12);
 INSERT INTO "memberships" VALUES(5,2,1,2,0.5,NULL,NULL,0,NULL);
 CREATE TABLE metadata (
     key text primary key check (key <> ''),
@@ -349,7 +352,7 @@ CREATE TABLE projection_axes (
     variance_share real,                                -- of all the variance; NULL: there is none
     primary key (run_id, axis)
 ) strict, without rowid;
-INSERT INTO "projection_axes" VALUES(6,0,X'000000000000F03F00000000000000400000000000000C40',NULL);
+INSERT INTO "projection_axes" VALUES(6,0,X'000000000000F03F00000000000000400000000000000C40',0.5);
 CREATE TABLE projection_points (
     run_id integer not null references runs (id) on delete cascade,
     item_id integer not null references items (id) on delete cascade,
@@ -358,6 +361,7 @@ CREATE TABLE projection_points (
     primary key (run_id, item_id)
 ) strict, without rowid;
 INSERT INTO "projection_points" VALUES(6,1,0.5,-1.25,NULL);
+INSERT INTO "projection_points" VALUES(6,3,0.5,2.0,12);
 CREATE TABLE run_inputs (
     id integer primary key,
     run_id integer not null references runs (id) on delete cascade,
@@ -372,6 +376,7 @@ CREATE TABLE run_inputs (
 ) strict;
 INSERT INTO "run_inputs" VALUES(1,1,'file','/photos',NULL,NULL,NULL,NULL,2,'abababababababababababababababababababababababababababababababab');
 INSERT INTO "run_inputs" VALUES(2,11,'run','run 2',2,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "run_inputs" VALUES(3,4,'space','photos/features',NULL,1,2,1002,2,NULL);
 CREATE TABLE runs (
     id integer primary key,
     kind text not null check (kind <> ''),              -- ingest, embed, cluster, project, ...
@@ -401,10 +406,11 @@ INSERT INTO "runs" VALUES(4,'neighbors',NULL,NULL,'{"label": "kind", "of": "é"}
 INSERT INTO "runs" VALUES(5,'cluster',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 INSERT INTO "runs" VALUES(6,'project',NULL,NULL,'{"method": "pca"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 INSERT INTO "runs" VALUES(7,'evaluate',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
-INSERT INTO "runs" VALUES(8,'find',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
+INSERT INTO "runs" VALUES(8,'find',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','failed','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd','it was too much','host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 INSERT INTO "runs" VALUES(9,'label',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 INSERT INTO "runs" VALUES(10,'index',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 INSERT INTO "runs" VALUES(11,'loss-distance',1,2,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
+INSERT INTO "runs" VALUES(12,'assign',NULL,NULL,'{"label": "kind", "of": "é"}',7,'{"nearsql": "0.1.0"}','cpu','finished','{"items": 2}','{"read": 1.5}','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',NULL,'host 1','2025-01-02T03:04:05.678Z','2025-01-02T03:04:05.678Z',12.5);
 CREATE TABLE selection_items (
     selection_id integer not null references selections (id) on delete cascade,
     item_id integer not null references items (id) on delete cascade,
@@ -426,6 +432,7 @@ CREATE TABLE selections (
 ) strict;
 INSERT INTO "selections" VALUES(1,'some','ids',NULL,NULL,NULL,'by hand','2025-01-02T03:04:05.678Z');
 INSERT INTO "selections" VALUES(2,'drawn','polygon',NULL,'[[0, 0], [1, 0], [1, 1]]',6,NULL,'2025-01-02T03:04:05.678Z');
+INSERT INTO "selections" VALUES(3,'asked','sql','select 1',NULL,NULL,NULL,'2025-01-02T03:04:05.678Z');
 CREATE TABLE spaces (
     id integer primary key,
     name text not null unique check (name <> ''),       -- digits/pixels, clip:ViT-B-32, yolov8n/gap/p5
@@ -484,7 +491,7 @@ CREATE TABLE vector_indexes (
                             and build_ms is not null and bytes is not null
                             and head_sha256 is not null and sha256 is not null))
 ) strict;
-INSERT INTO "vector_indexes" VALUES(1,1,10,'hnsw','{"M": 16, "search": {"1": [16, 2]}}',1,0,0,2,'{"1": 1.0}',0.95,2.5,3,NULL,NULL,'2025-01-02T03:04:05.678Z',0);
+INSERT INTO "vector_indexes" VALUES(1,1,10,'hnsw','{"M": 16, "search": {"1": [16, 2]}}',1,0,0,2,'{"1": 1.0}',0.95,2.5,3,'abababababababababababababababababababababababababababababababab','abababababababababababababababababababababababababababababababab','2025-01-02T03:04:05.678Z',0);
 CREATE TABLE vectors (
     id integer primary key,
     space_id integer not null references spaces (id) on delete cascade,

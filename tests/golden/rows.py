@@ -148,6 +148,11 @@ ROWS: list[tuple[str, Row]] = [
         | {"created_at": T},
     ),
     (
+        "item_errors",
+        {"id": 2, "run_id": 2, "item_id": 2, "stage": "detect", "message": "too large"}
+        | {"created_at": T},
+    ),
+    (
         "spaces",
         {
             "id": 1,
@@ -172,6 +177,11 @@ ROWS: list[tuple[str, Row]] = [
             "metric": "cosine",
             "created_at": T,
         },
+    ),
+    (
+        "run_inputs",
+        {"id": 3, "run_id": 4, "kind": "space", "name": "photos/features", "space_id": 1, "rows": 2}
+        | {"generation": 2, "generation_token": 1002},
     ),
     ("vectors", {"id": 1, "space_id": 1, "item_id": 1, "run_id": 2, "vector": floats(1, 2, 3)}),
     ("vectors", {"id": 2, "space_id": 1, "item_id": 2, "run_id": 2, "vector": floats(1, 2, 4)}),
@@ -248,6 +258,11 @@ ROWS: list[tuple[str, Row]] = [
         },
     ),
     (
+        "loss_distances",
+        {"run_id": 11, "target_item_id": 2, "image_item_id": 1, "component": "cls"}
+        | {"reason": "no targets", "n_foreground": 0},
+    ),
+    (
         "vector_indexes",
         {
             "id": 1,
@@ -263,7 +278,10 @@ ROWS: list[tuple[str, Row]] = [
             "min_recall": 0.95,
             "build_ms": 2.5,
             "bytes": 3,
+            "head_sha256": SHA,
+            "sha256": SHA,
             "created_at": T,
+            "is_ready": 0,
         },
     ),
     (
@@ -306,6 +324,12 @@ ROWS: list[tuple[str, Row]] = [
     ),
     ("memberships", {"run_id": 5, "level": 2, "item_id": 1, "cluster_id": 2, "probability": 0.5}),
     ("memberships", {"run_id": 5, "level": 1, "item_id": 2}),
+    ("runs", _run(12, "assign")),
+    (
+        "memberships",
+        {"run_id": 5, "level": 1, "item_id": 3, "cluster_id": 1, "probability": 0.25}
+        | {"is_assigned": 1, "assigned_by_run_id": 12},
+    ),
     (
         "llm_responses",
         {
@@ -316,6 +340,9 @@ ROWS: list[tuple[str, Row]] = [
             "options_json": "{}",
             "system": "be short",
             "prompt": "name it",
+            "schema_json": '{"type": "object"}',
+            "attachments_json": '["' + SHA + '"]',
+            "is_cached": 1,
             "response": '{"name": "cats"}',
             "prompt_tokens": 5,
             "completion_tokens": 2,
@@ -345,16 +372,19 @@ ROWS: list[tuple[str, Row]] = [
             "response_id": 1,
             "held_out_recall": 0.5,
             "held_out_json": '{"members": [[1, 1]], "others": []}',
+            "held_out_response_id": 1,
         },
     ),
     (
         "cluster_labels",
-        {"id": 2, "cluster_id": 2, "name": "é", "method": "hand", "created_at": T, "author": "anna"},
+        {"id": 2, "cluster_id": 2, "name": "é", "method": "hand", "created_at": T, "author": "anna"}
+        | {"held_out_reason": "no items were left"},
     ),
     ("projection_points", {"run_id": 6, "item_id": 1, "x": 0.5, "y": -1.25}),
+    ("projection_points", {"run_id": 6, "item_id": 3, "x": 0.5, "y": 2.0, "placed_by_run_id": 12}),
     (
         "projection_axes",
-        {"run_id": 6, "axis": 0, "vector": struct.pack("<3d", 1, 2, 3.5)},
+        {"run_id": 6, "axis": 0, "vector": struct.pack("<3d", 1, 2, 3.5), "variance_share": 0.5},
     ),
     ("folds", {"run_id": 7, "item_id": 1, "fold": 0, "group_key": "a"}),
     ("folds", {"run_id": 7, "item_id": 2, "fold": 1}),
@@ -436,6 +466,10 @@ ROWS: list[tuple[str, Row]] = [
             "projection_run_id": 6,
             "created_at": T,
         },
+    ),
+    (
+        "selections",
+        {"id": 3, "name": "asked", "how": "sql", "sql": "select 1", "created_at": T},
     ),
     ("selection_items", {"selection_id": 1, "item_id": 1}),
     ("selection_items", {"selection_id": 2, "item_id": 3}),
