@@ -12,7 +12,7 @@ SOURCES := pyproject.toml $(wildcard src/nearsql/*.py)
 # who has done his takes over some of another's.
 PYTEST := -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-environment lint docs docs-check compiled wheel datasette-1.0 compat clean
+.PHONY: demo test test-environment lint docs docs-check site compiled wheel datasette-1.0 compat clean
 
 demo: $(VENV)/core.installed
 	$(BIN)/nearsql demo $(DEMO)
@@ -36,6 +36,10 @@ docs: $(VENV)/test.installed
 # A test does the same.
 docs-check: $(VENV)/test.installed
 	$(BIN)/python -m docs.generate --check
+
+# The documentation as a site, in build/site: it opens from that folder, without a server or a network.
+site: $(VENV)/test.installed
+	$(BIN)/python -m sphinx -W --keep-going -q -E docs build/site
 
 # What numba compiles for maps and topics, and keeps, takes minutes: once, before several workers ask for it.
 # From the checkout: an installation that is renewed meanwhile could not be imported.
