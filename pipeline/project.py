@@ -126,24 +126,26 @@ def project_space(
         with current.timed("compute"), noting_graph_runs() as graphs:
             rows, found = _compute(db, space, parameters, only)
         axes = found.axes
-        with current.timed("write"), immediate(db):
-            refuse_if_changed(db, source)
-            add_runs_read(current, graphs, "neighbors")
-            db.executemany(
-                "insert into projection_points (run_id, item_id, x, y) values (?, ?, ?, ?)",
-                ((current.id, item, x, y) for item, x, y, _ in rows),
-            )
-            if axes is not None:
-                _write_axes(db, current.id, axes)
-            if made is not None:
-                _refuse_taken(db, made)
-                _write_space(db, current.id, made, n_components, model_id, rows)
         current.counts["items"] = len(rows)
         if axes is not None and np.isfinite(axes.variance_shares).all():
             current.counts["variance_share"] = round(float(axes.variance_shares.sum()), 4)
         if found.recall is not None:
             current.counts["graph_recall"] = round(found.recall, 4)
         current.result_sha256 = hash_rows(rows)
+        with immediate(db):
+            with current.timed("write"):
+                refuse_if_changed(db, source)
+                add_runs_read(current, graphs, "neighbors")
+                db.executemany(
+                    "insert into projection_points (run_id, item_id, x, y) values (?, ?, ?, ?)",
+                    ((current.id, item, x, y) for item, x, y, _ in rows),
+                )
+                if axes is not None:
+                    _write_axes(db, current.id, axes)
+                if made is not None:
+                    _refuse_taken(db, made)
+                    _write_space(db, current.id, made, n_components, model_id, rows)
+            current.finish()
     return ProjectResult(
         current.id, space, made, parameters, dict(current.counts), max(graphs, default=None)
     )

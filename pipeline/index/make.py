@@ -25,7 +25,7 @@ from nearsql.pipeline.index.vectors import SpaceVectors, read_space
 from nearsql.pipeline.replay import RecordedRun
 from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
-from nearsql.pipeline.runs import Run, RunInput, run
+from nearsql.pipeline.runs import Run, RunInput, immediate, run
 from nearsql.udfs import dbapi
 from nearsql.udfs.search import memory, stored_vectors
 from nearsql.udfs.search.faiss_index import BuiltIndex, build
@@ -68,14 +68,19 @@ def make(
                 built = _make_vec0(current, index_id, vectors, wish, quiet)
             else:
                 built = _make_faiss(current, index_id, vectors, engine, wish, quiet)
-            with current.timed("write"):
-                store.make_ready(db, index_id, built)
+            current.result_sha256 = built.sha256
+            current.counts |= {"vectors": built.n, "bytes": built.bytes}
+            current.counts |= {f"recall_at_{k}": share for k, share in built.recall.items()}
+            # An index that serves is that of a finished run, whenever the process is killed.
+            with immediate(db):
+                with current.timed("write"):
+                    replaced = store.make_ready(db, index_id, built)
+                current.finish()
         except BaseException:
             store.remove(db, index_id)
             raise
-        current.result_sha256 = built.sha256
-        current.counts |= {"vectors": built.n, "bytes": built.bytes}
-        current.counts |= {f"recall_at_{k}": share for k, share in built.recall.items()}
+        for each in replaced:
+            store.remove(db, each)
     return IndexResult(
         source.name,
         current.id,

@@ -122,25 +122,31 @@ def refuse_if_gone(db: dbapi.Connection, index_id: int) -> None:
         raise UserError("the space was deleted while its index was made: nothing is left of it")
 
 
-def make_ready(db: dbapi.Connection, index_id: int, built: Built) -> None:
-    """From one moment to the next this index serves, and the one that it replaces does not; that goes."""
-    with immediate(db):
-        older = db.execute(
+def make_ready(db: dbapi.Connection, index_id: int, built: Built) -> list[int]:
+    """From one moment to the next this index serves, and those that it replaces do not; gives their ids.
+
+    In the caller's transaction; they are to be removed after it.
+    """
+    older = [
+        replaced
+        for (replaced,) in db.execute(
             read_sql(__package__, "indexes_replaced"), {"index": index_id}
         ).fetchall()
-        db.executemany("update vector_indexes set is_ready = 0 where id = ?", older)
-        refuse_if_gone(db, index_id)
-        db.execute(
-            read_sql(__package__, "make_ready"),
-            {
-                **asdict(built),
-                "parameters": json.dumps(built.parameters),
-                "recall": json.dumps(built.recall),
-                "index": index_id,
-            },
-        )
-    for (replaced,) in older:
-        remove(db, replaced)
+    ]
+    db.executemany(
+        "update vector_indexes set is_ready = 0 where id = ?", [(each,) for each in older]
+    )
+    refuse_if_gone(db, index_id)
+    db.execute(
+        read_sql(__package__, "make_ready"),
+        {
+            **asdict(built),
+            "parameters": json.dumps(built.parameters),
+            "recall": json.dumps(built.recall),
+            "index": index_id,
+        },
+    )
+    return older
 
 
 def remove(db: dbapi.Connection, index_id: int) -> None:

@@ -114,14 +114,18 @@ def label_clusters(
         if asking is None:
             with current.timed("name"):
                 labels = labels_by_keywords(read.levels)
-            with current.timed("write"), immediate(db):
-                for label in labels:
-                    write_label(db, current.id, method, label)
+            with immediate(db):
+                with current.timed("write"):
+                    for label in labels:
+                        write_label(db, current.id, method, label)
+                precision, recall = _sum_up(db, current, method)
+                current.result_sha256 = hash_of_stored(db, current.id)
+                current.finish()
         else:
             assert model is not None
             label_by_model(db, current, read.levels, reading, asking, model, quiet=quiet)
-        precision, recall = _sum_up(db, current, method)
-        current.result_sha256 = hash_of_stored(db, current.id)
+            precision, recall = _sum_up(db, current, method)
+            current.result_sha256 = hash_of_stored(db, current.id)
     return LabelResult(current.id, method, dict(current.counts), precision, recall)
 
 
