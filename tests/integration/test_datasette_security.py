@@ -110,7 +110,85 @@ def test_what_writes_asks_for_the_right_to_write(everything_site: Site) -> None:
     assert {"selections", "1", "delete", "tags", "decide", "name"} <= refused
 
 
-@pytest.mark.parametrize("table", ["runs", "items", "spaces", "clusters", "folds", "cv_predictions"])
+# What a page of another site can make a browser send: a form, a text, and what a script of it may try.
+FORGERIES: tuple[dict[str, Any], ...] = (
+    {
+        "data": {
+            "name": "n",
+            "value": "v",
+            "item_ids": "1",
+            "decision": "keep",
+            "csrftoken": "guess",
+        }
+    },
+    {"content": b'{"name": "n", "item_ids": [1]}', "headers": {"content-type": "text/plain"}},
+    {"json": {"name": "n", "item_ids": [1], "decision": "keep", "confirm": 1}},
+)
+# A form with a file, which one address takes: Datasette 0.65's own check fails at such forms.
+FILE_FORGERY = {"files": {"file": ("i.png", png((1, 2, 3)), "image/png")}, "data": {"space": "s"}}
+# Every address of a database that answers a POST, by what stands in for its parts.
+POSTS = {
+    "/search",
+    "/clusters/1/1/0/name",
+    "/findings/1/decide",
+    "/selections",
+    "/selections/1",
+    "/selections/1/delete",
+    "/tags",
+}
+ELSEWHERE = {"origin": "https://elsewhere.example", "sec-fetch-site": "cross-site"}
+
+
+def everything_in(own: Site) -> list[Any]:
+    """All that the pages can write: their own tables, whole."""
+    database = own.datasette.get_database("gallery")
+
+    def read(opened: Any) -> list[Any]:
+        tables = (
+            "selections",
+            "selection_items",
+            "item_labels",
+            "cluster_labels",
+            "findings",
+            "runs",
+        )
+        return [
+            opened.execute(f"select * from {table} order by 1, 2").fetchall() for table in tables
+        ]
+
+    return list(own.runner.run(database.execute_fn(read)))
+
+
+def test_no_page_of_another_site_can_post_anywhere(everything: Everything, tmp_path: Path) -> None:
+    """With the cookies of somebody who may do everything, as his browser would send them along."""
+    path = Path(shutil.copy(everything.path, tmp_path / "gallery.db"))
+    with site(path) as own:
+        own.let_root()
+        cookies, _ = own.signed_in(ROOT)
+        before = everything_in(own)
+        posted = set()
+        for address in ROUTES:
+            # An address that only reads says so to whoever asks.
+            if own.post(address, {}, {"id": "anna"}).status_code == 405:
+                continue
+            posted.add(address.removeprefix(ROOT_URL))
+            files = (FILE_FORGERY,) if address.endswith("/search") else ()
+            for forgery in (*FORGERIES, *files):
+                headers = {**forgery.get("headers", {}), **ELSEWHERE}
+                answer = own.runner.run(
+                    own.datasette.client.post(
+                        address, cookies=cookies, **{**forgery, "headers": headers}
+                    )
+                )
+                assert answer.status_code == 403, (address, forgery)
+        assert everything_in(own) == before
+        # Each that writes, and the search by an image; a new one is among them by being a route.
+        assert posted == POSTS
+
+
+@pytest.mark.parametrize(
+    "table", ["runs", "items", "spaces", "clusters", "folds", "cv_predictions"]
+)
 def test_a_file_that_lost_rows_has_pages_or_a_sentence(
     everything: Everything, table: str, tmp_path: Path
 ) -> None:
