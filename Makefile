@@ -12,7 +12,8 @@ SOURCES := pyproject.toml $(wildcard src/nearsql/*.py)
 # who has done his takes over some of another's.
 PYTEST := -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-environment lint docs docs-check site compiled wheel datasette-1.0 compat clean
+.PHONY: demo test test-environment lint docs docs-check site compiled wheel datasette-1.0-environment datasette-1.0 \
+	compat clean
 
 demo: $(VENV)/core.installed
 	$(BIN)/nearsql demo $(DEMO)
@@ -46,18 +47,23 @@ site: $(VENV)/test.installed
 compiled: $(VENV)/test.installed
 	PYTHONPATH=src $(BIN)/python tests/integration/test_same_seed.py
 
-# What users get. It is built with the setuptools of the test tools.
-wheel: $(VENV)/test.installed
-	rm -rf dist && $(BIN)/python -m build --no-isolation --outdir dist
+# What users get.
+wheel:
+	rm -rf dist build/lib build/bdist.*
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 # The other Datasette line, in its own environment, from the wheel, with no more test tools than it takes.
 DATASETTE_1_0 := 1.0a41
-# Of the tests in a browser those of maps, selections, search and items: the pages are the same on both lines.
-datasette-1.0: wheel
-	$(PYTHON) -m venv $(VENV)-datasette-1.0
-	$(VENV)-datasette-1.0/bin/python $(PIP_INSTALL) "datasette==$(DATASETTE_1_0)" dist/*.whl \
+OTHER := $(VENV)-datasette-1.0
+datasette-1.0-environment:
+	$(PYTHON) -m venv $(OTHER)
+	$(OTHER)/bin/python $(PIP_INSTALL) "datasette==$(DATASETTE_1_0)" dist/*.whl \
 		pytest pytest-xdist hypothesis httpx playwright axe-playwright-python
-	$(VENV)-datasette-1.0/bin/python $(PYTEST) tests/integration/test_datasette_*.py \
+
+# Of the tests in a browser those of maps, selections, search and items: the pages are the same on both lines.
+datasette-1.0: wheel datasette-1.0-environment
+	$(OTHER)/bin/python $(PIP_INSTALL) --no-deps --force-reinstall dist/*.whl
+	$(OTHER)/bin/python $(PYTEST) tests/integration/test_datasette_*.py \
 		$(addprefix tests/browser/test_,map.py map_selection.py search.py item.py)
 
 # The complete suites of sqlite-utils, Datasette and CPython's sqlite3 on our connection. Takes a while.
@@ -66,7 +72,7 @@ compat: $(VENV)/test.installed
 		$(BIN)/python -m tests.compat.run $$suite || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(VENV)-datasette-1.0 build dist $(DEMO) $(DEMO)-wal $(DEMO)-shm
+	rm -rf $(VENV) $(OTHER) build dist $(DEMO) $(DEMO)-wal $(DEMO)-shm
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
