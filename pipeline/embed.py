@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,16 +27,23 @@ from nearsql.pipeline.embed_spaces import (
     same_parameters,
     save_model,
 )
-from nearsql.pipeline.encode_items import Encoded, encode_items
+from nearsql.pipeline.encode_items import (
+    Encoded,
+    EncoderFacts,
+    EncodeTask,
+    EncodeWork,
+    encode_items,
+)
 from nearsql.pipeline.encoders import (
     DEFAULTS,
-    Encoder,
     EncoderModule,
     Option,
     check_device,
     check_options,
     find_module,
 )
+from nearsql.pipeline.engines import Engine, Workers
+from nearsql.pipeline.engines.local import LocalEngine, LocalWorkers
 from nearsql.pipeline.estimate import duration_in_words, size_in_words
 from nearsql.pipeline.item_contents import Items
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
@@ -83,6 +91,7 @@ def embed(
     dimensions: int | None = None,
     max_features: int | None = None,
     seed: int | None = None,
+    engine: Engine | None = None,
     quiet: bool = True,
 ) -> EmbedResult:
     """Gives every item of the model's kind a vector in a space, which is made when it is not there.
@@ -92,7 +101,7 @@ def embed(
     collection if one is given. batch_size: default, the model's own. device: auto, cpu, cuda or mps.
     checkpoint (clip, dino, timm, text), title (text, llm), size (pixels, dino, timm), dimensions,
     max_features and seed (tfidf) are the models' options; one that is None takes the space's own, or the
-    model's default.
+    model's default. engine: where it is computed, which makes no difference to the vectors; default, here.
 
     An item that cannot be read or encoded becomes an `item_errors` row. Content that the model can do
     nothing with is not tried again; a file that cannot be read is, by the next run. Raises UserError
@@ -100,6 +109,9 @@ def embed(
     """
     model = DEFAULTS.get(model, model)
     module = find_module(model)
+    engine = engine or LocalEngine()
+    if not engine.is_here and model.partition(":")[0] == "llm":
+        raise UserError("llm: leaves the work to a provider: --engine ray has none to share out")
     if checkpoint is None and hasattr(module, "split_path"):
         model, checkpoint = module.split_path(model)
     full_name = module.full_name(model)
@@ -124,49 +136,60 @@ def embed(
     item_ids = _items_to_do(db, module.KIND, collection, target)
     counts: dict[str, int | float] = {"vectors": 0, "errors": 0}
     started = time.perf_counter()
-    if target is None:
-        options = {**module.OPTIONS, **asked}
-        module.check(options)
-        if not quiet and getattr(module, "LEARNS", False):
-            say(f"fitting {model} to {len(items):,} texts")
-        fitted = module.fit(full_name, space, options, items)
-        encoder = load_encoder(module, fitted, device)
-        model_id = save_model(db, fitted)
-    else:
-        target = _as_asked(db, target, module, full_name, asked)
-        counts |= _counts_before(db, items, collection, target, len(item_ids))
-        if not item_ids:
-            return EmbedResult(None, space, target.dimensions, counts)
-        fitted, model_id = target.model, target.model_id
-        encoder = target.load(module, device)
-    fit_ms = (time.perf_counter() - started) * 1000
-    parameters = {
-        "model": full_name,
-        "space": space,
-        "collection": collection,
-        "batch_size": batch_size,
-        "model_parameters": fitted.parameters,
-        "computation": dict(encoder.computation),
-    }
-    with run(
-        db,
-        "embed",
-        parameters=parameters,
-        seed=fitted.parameters.get("options", {}).get("seed"),
-        model_id=model_id,
-        inputs=[RunInput("collection", name, rows=n) for name, n in items.by_collection().items()],
-        packages=module.PACKAGES,
-        device=encoder.device,
-    ) as current:
+    with ExitStack() as stack:
+        if target is None:
+            options = {**module.OPTIONS, **asked}
+            module.check(options)
+            if not quiet and getattr(module, "LEARNS", False):
+                say(f"fitting {model} to {len(items):,} texts")
+            fitted = module.fit(full_name, space, options, items)
+            workers = stack.enter_context(engine.workers(EncodeTask(model, fitted, device)))
+            model_id = save_model(db, fitted)
+        else:
+            target = _as_asked(db, target, module, full_name, asked)
+            counts |= _counts_before(db, items, collection, target, len(item_ids))
+            if not item_ids:
+                return EmbedResult(None, space, target.dimensions, counts)
+            fitted, model_id = target.model, target.model_id
+            workers = stack.enter_context(engine.workers(EncodeTask(model, fitted, device)))
+            target.check(_facts(workers).dimensions, _facts(workers).metric)
+        facts = _facts(workers)
+        fit_ms = (time.perf_counter() - started) * 1000
+        parameters = {
+            "model": full_name,
+            "space": space,
+            "collection": collection,
+            "batch_size": batch_size,
+            "model_parameters": fitted.parameters,
+            "computation": dict(facts.computation),
+        }
+        current = stack.enter_context(
+            run(
+                db,
+                "embed",
+                parameters=parameters,
+                seed=fitted.parameters.get("options", {}).get("seed"),
+                model_id=model_id,
+                inputs=[
+                    RunInput("collection", name, rows=n)
+                    for name, n in items.by_collection().items()
+                ],
+                packages=module.PACKAGES,
+                device=facts.device,
+            )
+        )
         current.counts.update(counts)
         current.timings["fit" if target is None else "load"] = round(fit_ms, 3)
         if target is None:
-            target = create_space(current, space, model_id, fitted, encoder)
+            target = create_space(current, space, model_id, fitted, facts.dimensions, facts.metric)
         try:
             with images.quiet_decoders():
-                _fill(current, target, encoder, item_ids, module.KIND, batch_size, quiet)
+                _fill(current, target, workers, item_ids, module.KIND, batch_size, quiet)
         finally:
-            current.counts.update(getattr(encoder, "spent", {}))
+            current.counts.update(getattr(_encoder_here(workers), "spent", {}))
+            for step, milliseconds in workers.timings.items():
+                current.timings[step] = round(milliseconds, 3)
+        workers.record(current)
         current.result_sha256 = hash_rows(
             db.execute(
                 "select item_id, vector from vectors where run_id = ? and space_id = ?"
@@ -175,6 +198,18 @@ def embed(
             )
         )
     return EmbedResult(current.id, space, target.dimensions, current.counts, current.timings)
+
+
+def _facts(workers: Workers) -> EncoderFacts:
+    facts = workers.facts
+    assert isinstance(facts, EncoderFacts)  # of an EncodeTask
+    return facts
+
+
+def _encoder_here(workers: Workers) -> Any:
+    """The encoder itself, when it is in this process; else None."""
+    work = getattr(workers, "work", None)
+    return work.encoder if isinstance(work, EncodeWork) else None
 
 
 def _as_asked(
@@ -222,8 +257,9 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
 
     def again() -> Iterator[tuple[int, bytes]]:
         batch_size = recorded.parameters["batch_size"]
+        workers = LocalWorkers(EncodeWork(encoder))
         with images.quiet_decoders():
-            for batch in encode_items(db, encoder, ids, module.KIND, batch_size):
+            for batch in encode_items(db, workers, ids, module.KIND, batch_size):
                 for item in batch:
                     if item.problem is not None:
                         raise CannotReplay(f"item {item.item_id} ({item.uri}): {item.problem}")
@@ -280,7 +316,7 @@ def _counts_before(
 def _fill(
     current: Run,
     target: Target,
-    encoder: Encoder,
+    workers: Workers,
     item_ids: list[int],
     kind: str,
     batch_size: int,
@@ -291,12 +327,13 @@ def _fill(
         size = 4 * target.dimensions * len(item_ids)
         weights = target.model.parameters.get("checkpoint", {}).get("bytes")
         and_weights = (
-            f", {size_in_words(weights)} of weights on {encoder.device}" if weights else ""
+            f", {size_in_words(weights)} of weights on {workers.facts.device}" if weights else ""
         )
         say(f"embedding {len(item_ids):,} {kind}s: {size_in_words(size)} of vectors{and_weights}")
+        encoder = _encoder_here(workers)
         if hasattr(encoder, "forecast"):
             say(encoder.forecast(len(item_ids), _bytes_of_texts(current.db, item_ids)))
-    batches = encode_items(current.db, encoder, item_ids, kind, batch_size, current.timed)
+    batches = encode_items(current.db, workers, item_ids, kind, batch_size)
     started = time.perf_counter()
     first = next(batches, [])
     _write(current, target, first)

@@ -23,16 +23,14 @@ class Target:
     model_id: int
     model: Model
 
-    def load(self, module: EncoderModule, device: str) -> Encoder:
-        """The model's encoder. Raises UserError when it does not measure as the space says."""
-        encoder = load_encoder(module, self.model, device)
-        if (encoder.dimensions, encoder.metric) != (self.dimensions, self.metric):
+    def check(self, dimensions: int, metric: str) -> None:
+        """Raises UserError when the space's model, as it was loaded, does not measure as the space says."""
+        if (dimensions, metric) != (self.dimensions, self.metric):
             raise UserError(
                 f"the space {self.name!r} has {self.dimensions} dimensions and the metric"
-                f" {self.metric}, but its model {self.model.name!r} gives {encoder.dimensions} and"
-                f" {encoder.metric}: give another name with --space"
+                f" {self.metric}, but its model {self.model.name!r} gives {dimensions} and"
+                f" {metric}: give another name with --space"
             )
-        return encoder
 
 
 def load_encoder(module: EncoderModule, model: Model, device: str) -> Encoder:
@@ -166,7 +164,9 @@ def _move_checkpoint(
         )
 
 
-def create_space(run: Run, space: str, model_id: int, model: Model, encoder: Encoder) -> Target:
+def create_space(
+    run: Run, space: str, model_id: int, model: Model, dimensions: int, metric: str
+) -> Target:
     """Makes the run's space. Raises UserError when another process was quicker."""
     db = run.db
     with immediate(db):
@@ -175,7 +175,7 @@ def create_space(run: Run, space: str, model_id: int, model: Model, encoder: Enc
         space_id = db.execute(
             "insert into spaces (name, kind, model_id, run_id, dimensions, metric)"
             " values (?, 'embedding', ?, ?, ?, ?)",
-            (space, model_id, run.id, encoder.dimensions, encoder.metric),
+            (space, model_id, run.id, dimensions, metric),
         ).lastrowid
         assert space_id is not None
-    return Target(space_id, space, encoder.dimensions, encoder.metric, model_id, model)
+    return Target(space_id, space, dimensions, metric, model_id, model)

@@ -1,27 +1,26 @@
-"""Items in, vectors out: reading and decoding ahead in threads, batches to the encoder.
+"""Items in, vectors out: the work of an embedding, in this process or in others (see `engines`).
 
 Nothing here writes. A run writes what comes out, and a replay hashes it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from nearsql.pipeline.ahead import map_ahead
-from nearsql.pipeline.encoders import CannotEncode, Encoder
+from nearsql.pipeline.embed_spaces import load_encoder
+from nearsql.pipeline.encoders import CannotEncode, Encoder, Model, find_module
+from nearsql.pipeline.engines import Facts, Workers
 from nearsql.pipeline.halving import in_halves
 from nearsql.pipeline.item_contents import CannotRead, Item, read_items
 from nearsql.udfs import dbapi
+from nearsql.udfs.spaces import Metric
 
 # At least so many items are prepared ahead, or a whole batch, up to what memory should hold.
 _AHEAD, _MOST_AHEAD = 32, 64
-
-Timed = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +47,74 @@ class _Prepared:
     problem: str | None = None
 
 
-def _untimed(_: str) -> AbstractContextManager[None]:
-    return nullcontext()
+@dataclass(frozen=True, slots=True)
+class EncoderFacts(Facts):
+    """title: what titles of texts are called that the encoder reads before them, or None."""
+
+    dimensions: int = 0
+    metric: Metric = "l2"
+    title: str | None = None
+
+
+class EncodeWork:
+    """A loaded encoder at work: items are prepared in threads, batches of them become `Encoded`."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.timings = {"wait": 0.0, "model": 0.0}
+
+    @property
+    def facts(self) -> EncoderFacts:
+        encoder = self.encoder
+        return EncoderFacts(
+            encoder.device,
+            dict(encoder.computation),
+            encoder.dimensions,
+            encoder.metric,
+            getattr(encoder, "title", None),
+        )
+
+    def prepare(self, item: Item) -> _Prepared:
+        """The item's content, read and prepared."""
+        return _prepare(self.encoder, item)
+
+    def __call__(self, batch: Sequence[_Prepared], besides: Any) -> list[Encoded]:
+        started = time.perf_counter()
+        encoded = _encode(self.encoder, batch)
+        self.timings["model"] += (time.perf_counter() - started) * 1000
+        return encoded
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeTask:
+    """How to load the encoder of a model that the database keeps. name: the model's full name."""
+
+    name: str
+    model: Model
+    device: str
+
+    def load(self) -> EncodeWork:
+        """Raises UserError where the model, its weights or its libraries are not."""
+        return EncodeWork(load_encoder(find_module(self.name), self.model, self.device))
 
 
 def encode_items(
     db: dbapi.Connection,
-    encoder: Encoder,
+    workers: Workers,
     item_ids: Sequence[int],
     kind: str,
     batch_size: int,
-    timed: Timed = _untimed,
 ) -> Iterator[list[Encoded]]:
     """The items encoded, a batch of at most batch_size at a time, in the order of the ids.
 
-    item_ids: ascending. The database is read in the caller's thread only; no transaction stays open.
-    timed: told how long the steps take: `wait`, for items to be read and prepared, and `model`.
+    workers: of an EncodeTask. item_ids: ascending. The database is read in the caller's thread only; no
+    transaction stays open.
     """
+    facts = workers.facts
+    assert isinstance(facts, EncoderFacts)
     ahead = min(max(batch_size, _AHEAD), _MOST_AHEAD)
-    items = read_items(db, item_ids, kind, getattr(encoder, "title", None))
-    prepared = map_ahead(partial(_prepare, encoder), items, ahead=ahead)
-    while True:
-        with timed("wait"):
-            batch = list(islice(prepared, batch_size))
-        if not batch:
-            return
-        with timed("model"):
-            encoded = _encode(encoder, batch)
-        yield encoded
+    items = read_items(db, item_ids, kind, facts.title)
+    return workers.map(items, batch_size, ahead=ahead)
 
 
 def _prepare(encoder: Encoder, item: Item) -> _Prepared:
@@ -87,7 +126,7 @@ def _prepare(encoder: Encoder, item: Item) -> _Prepared:
         return _Prepared(item.id, item.uri, stage="embed", problem=str(error))
 
 
-def _encode(encoder: Encoder, batch: list[_Prepared]) -> list[Encoded]:
+def _encode(encoder: Encoder, batch: Sequence[_Prepared]) -> list[Encoded]:
     """The batch encoded; items that could not be prepared keep their problem."""
     ready = [item for item in batch if item.problem is None]
     vectors = iter(in_halves(partial(_vectors, encoder), ready) if ready else ())

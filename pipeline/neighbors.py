@@ -15,6 +15,7 @@ often as it takes.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.pipeline.console import UserError, progress, say
+from nearsql.pipeline.engines import Engine, Workers
+from nearsql.pipeline.engines.local import LocalEngine
 from nearsql.pipeline.estimate import duration_in_words, size_in_words
+from nearsql.pipeline.graph_work import GraphTask, graph_by
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.result_tables import Again, ResultTable, Row, stored_by_item
 from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
@@ -91,12 +95,14 @@ def neighbors(
     spaces: Sequence[str],
     k: int = 30,
     within: str | None = None,
+    engine: Engine | None = None,
     quiet: bool = True,
 ) -> list[NeighborsResult]:
     """Stores the k nearest other items of every item of the spaces; gives a result for each.
 
     within: of some items only, as `--within` has it, and among these. Such a graph is no graph of the
-    space: it is there to be read, and neither `cluster` nor `project` takes it.
+    space: it is there to be read, and neither `cluster` nor `project` takes it. engine: where it is
+    computed, which makes no difference to the rows; default, here.
 
     A space of fewer than two items is skipped. Where a finished run has the graph already, of the same
     vectors and with no smaller k, nothing is done. Raises LookupError for a space that is not there,
@@ -124,7 +130,7 @@ def neighbors(
         elif serving is not None:
             results.append(NeighborsResult(name, serving))
         else:
-            results.append(_store(db, source, k, only, quiet))
+            results.append(_store(db, source, k, only, engine or LocalEngine(), quiet))
     return results
 
 
@@ -205,7 +211,12 @@ def _refuse_unknown(db: dbapi.Connection, spaces: Sequence[str]) -> None:
 
 
 def _store(
-    db: dbapi.Connection, source: RunInput, k: int, only: Within | None, quiet: bool
+    db: dbapi.Connection,
+    source: RunInput,
+    k: int,
+    only: Within | None,
+    engine: Engine,
+    quiet: bool,
 ) -> NeighborsResult:
     parameters = {
         "method": "exact",
@@ -219,18 +230,23 @@ def _store(
     space = find_space(db.apsw, source.name)
     matrix = _in_memory(db, space)
     refuse_if_changed(db, source)
+    if not engine.is_here and isinstance(matrix, TooLarge):
+        raise UserError(f"--engine ray sends the vectors from memory to its workers: {matrix}")
     if not quiet:
         _forecast(space, items_in_space(db, source, only), k, matrix)
-    with run(
-        db, KIND, parameters=parameters, inputs=[source], packages=PACKAGES, resume=True
-    ) as current:
+    with (
+        _searching(engine, matrix, _width(items_in_space(db, source, only), k), only) as by,
+        run(
+            db, KIND, parameters=parameters, inputs=[source], packages=PACKAGES, resume=True
+        ) as current,
+    ):
         # What stopped and is not gone on with would only take room, and there is one graph to make.
         for (stopped,) in db.execute(_sql("stopped"), {"space_id": source.space_id}).fetchall():
             _remove_rows(db, stopped)
             if not quiet:
                 say(f"removed the rows of run {stopped}, which had stopped on the way")
         try:
-            current.result_sha256 = _fill(current, source, space, k, only, quiet)
+            current.result_sha256 = _fill(current, source, space, k, only, by, quiet)
         except (UserError, SqlFunctionError) as error:
             if not _has_changed(db, source):
                 raise
@@ -239,7 +255,31 @@ def _store(
                 f"the vectors of space '{source.name}' changed during this run, so that its "
                 "neighbours would not be theirs: the rows written so far are removed, run it again"
             ) from error
+        if by is not None:
+            by.workers.record(current)
     return NeighborsResult(source.name, current.id, True, dict(current.counts))
+
+
+@dataclass(frozen=True, slots=True)
+class _By:
+    """The workers that search in other processes, and what they were sent."""
+
+    workers: Workers
+    task: GraphTask
+
+
+@contextmanager
+def _searching(
+    engine: Engine, matrix: Matrix | TooLarge, width: int, only: Within | None
+) -> Iterator[_By | None]:
+    """Who searches; None for this process, which does it as `knn_graph` does."""
+    if engine.is_here:
+        yield None
+        return
+    assert not isinstance(matrix, TooLarge)
+    task = GraphTask.of(matrix, width, None if only is None else only.ids)
+    with engine.workers(task) as workers:
+        yield _By(workers, task)
 
 
 def _has_changed(db: dbapi.Connection, source: RunInput) -> bool:
@@ -280,7 +320,13 @@ def _forecast(space: Space, n: int, k: int, matrix: Matrix | TooLarge) -> None:
 
 
 def _fill(
-    current: Run, source: RunInput, space: Space, k: int, only: Within | None, quiet: bool
+    current: Run,
+    source: RunInput,
+    space: Space,
+    k: int,
+    only: Within | None,
+    by: _By | None,
+    quiet: bool,
 ) -> str:
     """Writes what is not yet written of the run's graph; gives the SHA-256 of all of it.
 
@@ -296,9 +342,11 @@ def _fill(
             with current.timed("read"):
                 done, digest = _already(db, current.id, space, n, width, subset)
             bar.advance(done)
-        blocks = _gathered(
-            exact_graph_blocks(db.apsw, space, k, subset=subset, first=done), bar.advance
-        )
+        if by is None:
+            found = exact_graph_blocks(db.apsw, space, k, subset=subset, first=done)
+        else:
+            found = graph_by(by.workers, by.task, done)
+        blocks = _gathered(found, bar.advance)
         while True:
             with current.timed("compute"):
                 block = next(blocks, None)

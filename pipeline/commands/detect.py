@@ -7,6 +7,7 @@ import click
 
 from nearsql.pipeline.commands.ingest import show_problems
 from nearsql.pipeline.console import command_line, sql_text, summary
+from nearsql.pipeline.engines.options import add_engine
 from nearsql.pipeline.tracking.option import add_track
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import open_database
@@ -59,6 +60,7 @@ HEAD_INPUTS = "p3,p4,p5"
 @click.option("--batch", default=8, show_default=True, help="Images in one forward pass.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @add_track
+@add_engine()
 def command(file: str, weights: str, **options: Any) -> None:
     """Run a YOLO detector over the images of FILE and store all it says of them.
 

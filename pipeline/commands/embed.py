@@ -8,6 +8,7 @@ import click
 
 from nearsql.pipeline.commands.ingest import show_problems
 from nearsql.pipeline.console import command_line, sql_text, summary
+from nearsql.pipeline.engines.options import add_engine
 from nearsql.pipeline.tracking.option import add_track
 from nearsql.udfs.connection import open_database
 
@@ -56,6 +57,7 @@ from nearsql.udfs.connection import open_database
     help="Default: 256; clip, dino, timm and text: 32; llm: 100.",
 )
 @add_track
+@add_engine()
 def command(file: str, model: str, **options: Any) -> None:
     """Give every image or text of FILE a vector in a space, which is made when it is not there.
 

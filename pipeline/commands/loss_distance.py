@@ -7,6 +7,7 @@ import click
 
 from nearsql.pipeline.commands.ingest import show_problems
 from nearsql.pipeline.console import command_line, sql_text, summary
+from nearsql.pipeline.engines.options import add_engine
 from nearsql.pipeline.tracking.option import add_track
 from nearsql.udfs import dbapi
 from nearsql.udfs.connection import open_database
@@ -46,6 +47,7 @@ _MOST_TELLING = "cls"
 @click.option("--yes", is_flag=True, help="Also write very many rows.")
 @click.option("--quiet", is_flag=True, help="Only the summary.")
 @add_track
+@add_engine()
 def command(file: str, run: int, components: str | None, **options: Any) -> None:
     """Store the loss distances between the images of RUN, a detect run of FILE.
 
@@ -83,6 +85,8 @@ def command(file: str, run: int, components: str | None, **options: Any) -> None
 def _parts(timings: dict[str, float]) -> str:
     total = sum(timings.values())
     words = {"forward": "forward passes", "pairs": "pairs", "wait": "waiting for images"}
+    if "model" in timings:  # by others
+        words = {"model": "waiting for the workers"}
     words["write"] = "writing"
     shares = [f"{100 * timings.get(key, 0) / total:.0f}% {what}" for key, what in words.items()]
     return f"{total / 1000:,.1f} s: {', '.join(shares)}"

@@ -5,6 +5,8 @@ from contextlib import closing
 import click
 
 from nearsql.pipeline.console import UserError, command_line, summary
+from nearsql.pipeline.engines import Engine
+from nearsql.pipeline.engines.options import add_engine
 from nearsql.pipeline.within import add_within
 from nearsql.udfs.connection import open_database
 
@@ -20,7 +22,8 @@ from nearsql.udfs.connection import open_database
     help="How many neighbours of each item; all others, where there are fewer.",
 )
 @add_within
-def command(file: str, spaces: tuple[str, ...], k: int, within: str | None) -> None:
+@add_engine(gpus=False)
+def command(file: str, spaces: tuple[str, ...], k: int, within: str | None, engine: Engine) -> None:
     """Store the k nearest neighbours of every item of each SPACE of FILE, exactly.
 
     They are the rows of the SQL function knn_graph, to be read as often as one likes from the table
@@ -38,7 +41,7 @@ def command(file: str, spaces: tuple[str, ...], k: int, within: str | None) -> N
     from nearsql.pipeline.neighbors import neighbors
 
     with closing(open_database(file)) as db:
-        results = neighbors(db, spaces, k, within, quiet=False)
+        results = neighbors(db, spaces, k, within, engine, quiet=False)
         there = [result for result in results if result.run_id is not None]
         if not there:
             raise UserError("no neighbours were stored: see above for the reasons")

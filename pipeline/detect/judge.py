@@ -1,21 +1,21 @@
 """Images in, everything a detector says of them out: one forward pass an image, and no writing.
 
-A run writes what comes out, a replay hashes it, and a check compares it with what is stored.
+A run writes what comes out, a replay hashes it, and a check compares it with what is stored. A `Judge` is
+the work of a run, in this process or in others (see `engines`).
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from nearsql.pipeline import images
-from nearsql.pipeline.ahead import map_ahead
+from nearsql.pipeline import devices, images
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.detect.detections import Detection, NotFiniteError, detections
 from nearsql.pipeline.detect.forward import Outputs, forward, head_inputs
@@ -24,7 +24,9 @@ from nearsql.pipeline.detect.letterbox import Frame, letterbox
 from nearsql.pipeline.detect.losses import ImageLosses, image_losses
 from nearsql.pipeline.detect.metrics import ImageMetrics, image_metrics
 from nearsql.pipeline.detect.settings import Settings
-from nearsql.pipeline.detect.weights import Detector
+from nearsql.pipeline.detect.weights import Detector, load_detector
+from nearsql.pipeline.engines import Facts, Workers
+from nearsql.pipeline.engines.local import LocalWorkers
 from nearsql.pipeline.halving import in_halves
 from nearsql.pipeline.item_contents import CannotRead, Item, read_items
 from nearsql.udfs import dbapi
@@ -81,30 +83,30 @@ class Judge:
         # Milliseconds: waiting for decoded images, the forward passes, and what is made of them.
         self.timings = {"wait": 0.0, "model": 0.0, "measure": 0.0}
 
+    @property
+    def facts(self) -> Facts:
+        device = str(self.detector.device)
+        return Facts(devices.describe(device), devices.computation(device))
+
+    def prepare(self, item: Item) -> _Prepared:
+        """The item's image, read, decoded and letterboxed; called in several threads at once."""
+        return _prepare(self.settings.imgsz, item)
+
+    def __call__(self, batch: Sequence[_Prepared], besides: dict[int, GroundTruth]) -> list[Judged]:
+        """The images judged. besides: the ground truth of those that have any."""
+        ready = [item for item in batch if item.problem is None]
+        judged = in_halves(partial(self._judge, besides), ready) if ready else []
+        done = {one.item_id: one for one in judged}
+        return [
+            done.get(item.item_id) or Judged(item.item_id, item.uri, item.stage, item.problem)
+            for item in batch
+        ]
+
     def judge_items(
         self, db: dbapi.Connection, item_ids: Sequence[int], batch: int
     ) -> Iterator[list[Judged]]:
-        """The items judged, `batch` at a time, in the order of their ids.
-
-        item_ids: ascending. The database is read in the caller's thread only; no transaction stays
-        open. Images are read and decoded ahead in threads.
-        """
-        prepared = map_ahead(
-            partial(_prepare, self.settings.imgsz), read_items(db, item_ids, "image")
-        )
-        while True:
-            with self._timed("wait"):
-                chunk = list(islice(prepared, batch))
-            if not chunk:
-                return
-            ready = [item for item in chunk if item.problem is None]
-            truths = read_truth(db, [item.item_id for item in ready], self.detector.classes)
-            judged = in_halves(partial(self._judge, truths), ready) if ready else []
-            done = {one.item_id: one for one in judged}
-            yield [
-                done.get(item.item_id) or Judged(item.item_id, item.uri, item.stage, item.problem)
-                for item in chunk
-            ]
+        """The items judged here, `batch` at a time, in the order of their ids: see `judge_by`."""
+        return judge_by(LocalWorkers(self), db, item_ids, batch, self.detector.classes)
 
     def _judge(self, truths: dict[int, GroundTruth], ready: Sequence[_Prepared]) -> list[Judged]:
         """One forward pass for all of them. Raises torch.OutOfMemoryError when fewer may succeed."""
@@ -206,6 +208,51 @@ class Judge:
 
     def _add_time(self, step: str, milliseconds: float) -> None:
         self.timings[step] += milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeTask:
+    """How to load a Judge. here: the one that is loaded in this process already, if it is to work here.
+
+    Elsewhere the weights are read from the same path, and must be of the same hash. What a GPU computes in is
+    that machine's matter: autocast is left out of the settings, and is among the facts' computation.
+    """
+
+    weights: str
+    device: str
+    settings: Settings
+    supercategories: dict[str, str]
+    here: Judge | None = None
+
+    def load(self) -> Judge:
+        """Raises UserError where the weights are not, or others."""
+        if self.here is not None:
+            return self.here
+        device = devices.pick(self.device)
+        detector = load_detector(Path(self.weights), device=device)
+        if detector.sha256 != self.settings.checkpoint_sha256:
+            raise UserError(f"{self.weights} is another checkpoint there than here")
+        settings = replace(self.settings, autocast=devices.computation(device)["autocast"])
+        return Judge(detector, settings, self.supercategories)
+
+
+def judge_by(
+    workers: Workers,
+    db: dbapi.Connection,
+    item_ids: Sequence[int],
+    batch: int,
+    classes: Sequence[str],
+) -> Iterator[list[Judged]]:
+    """The items judged by workers of a JudgeTask, `batch` at a time, in the order of their ids.
+
+    item_ids: ascending. classes: the detector's. The database is read in the caller's thread only; no
+    transaction stays open.
+    """
+
+    def truths(items: Sequence[Item]) -> dict[int, GroundTruth]:
+        return read_truth(db, [item.id for item in items], classes)
+
+    return workers.map(read_items(db, item_ids, "image"), batch, besides=truths)
 
 
 class _Timer:

@@ -9,16 +9,14 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-
-import torch
+from dataclasses import dataclass, field, replace
 
 from nearsql.pipeline import devices, images
 from nearsql.pipeline.console import UserError, progress, say
 from nearsql.pipeline.detect import metric_space
 from nearsql.pipeline.detect.again import items_again
 from nearsql.pipeline.detect.forward import find_layers
-from nearsql.pipeline.detect.judge import Judge, Judged
+from nearsql.pipeline.detect.judge import Judge, Judged, JudgeTask, judge_by
 from nearsql.pipeline.detect.model_and_spaces import feature_spaces, model_name, save_detector
 from nearsql.pipeline.detect.rows import (
     VECTORS_OF_RUN,
@@ -31,6 +29,8 @@ from nearsql.pipeline.detect.rows import (
 from nearsql.pipeline.detect.settings import METRICS_CONF, Parameters, Settings
 from nearsql.pipeline.detect.supercategories import for_collection, read_mapping
 from nearsql.pipeline.detect.weights import Detector, load_detector
+from nearsql.pipeline.engines import Engine, Workers
+from nearsql.pipeline.engines.local import LocalEngine
 from nearsql.pipeline.estimate import duration_in_words, size_in_words
 from nearsql.pipeline.item_contents import Items
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
@@ -80,6 +80,7 @@ def detect(
     supercategories: str | os.PathLike[str] | None = None,
     batch: int = 8,
     device: str = "auto",
+    engine: Engine | None = None,
     quiet: bool = True,
 ) -> DetectResult:
     """Runs a YOLO detector over images and stores all it says of them, from one forward pass each.
@@ -89,7 +90,8 @@ def detect(
     max_det, batch: as ultralytics names them. metrics_conf: predictions below it do not count as
     detections; default, 0.25 or conf if that is higher. layers: further layers whose spatial averages
     become spaces. feature_maps: layers whose whole maps are stored. supercategories: a JSON file of
-    {class: supercategory}; default, those of the collection's classes, and COCO's.
+    {class: supercategory}; default, those of the collection's classes, and COCO's. engine: where it is
+    computed, which makes no difference to the rows; default, here.
 
     An image that cannot be read or decoded becomes an `item_errors` row. Raises UserError when the
     weights or an option do not do, or there are no images.
@@ -98,8 +100,9 @@ def detect(
         raise UserError(f"--batch must be at least 1, not {batch}")
     items = Items(db, "image", collection)
     items.require("a detector")
-    chosen = devices.pick(device)
-    detector = load_detector(weights, device=chosen)
+    engine = engine or LocalEngine()
+    # Of work that is done elsewhere only the checkpoint is looked at here.
+    detector = load_detector(weights, device=devices.pick(device) if engine.is_here else "cpu")
     settings = Settings(
         checkpoint_sha256=detector.sha256,
         imgsz=imgsz,
@@ -111,12 +114,43 @@ def detect(
         layers=tuple(dict.fromkeys(layers)),
         feature_maps=tuple(dict.fromkeys(feature_maps)),
         supercategories=read_mapping(supercategories) if supercategories else None,
-        autocast=devices.computation(chosen)["autocast"],
+        autocast=devices.computation(str(detector.device))["autocast"],
     )
     settings.check(max(detector.strides))
     find_layers(detector, [*settings.layers, *settings.feature_maps])
     judge = Judge(detector, settings, _supercategories(db, settings, collection))
-    name = model_name(name or detector.name)
+    task = JudgeTask(
+        os.path.abspath(detector.path),
+        device,
+        settings,
+        _supercategories(db, settings, collection),
+        judge if engine.is_here else None,
+    )
+    with engine.workers(task) as workers:
+        settings = replace(settings, autocast=workers.facts.computation["autocast"])
+        judge.settings = settings
+        parameters = Parameters(
+            weights=str(detector.path),
+            model=model_name(name or detector.name),
+            collection=collection,
+            batch=batch,
+            settings=settings,
+            computation=workers.facts.computation,
+        )
+        return _detect(db, items, judge, workers, parameters, quiet)
+
+
+def _detect(
+    db: dbapi.Connection,
+    items: Items,
+    judge: Judge,
+    workers: Workers,
+    parameters: Parameters,
+    quiet: bool,
+) -> DetectResult:
+    """The run itself. judge: as it is here; the workers may be elsewhere."""
+    detector, settings, name = judge.detector, parameters.settings, parameters.model
+    collection = parameters.collection
     model_id = save_detector(db, detector, name)
     spaces = [f"{name}/gap/{layer}" for layer in judge.layers]
     item_ids = _items_to_do(db, model_id, collection, settings, spaces)
@@ -124,14 +158,6 @@ def detect(
     if not item_ids:
         return DetectResult(None, name, spaces, {"already": already})
 
-    parameters = Parameters(
-        weights=str(detector.path),
-        model=name,
-        collection=collection,
-        batch=batch,
-        settings=settings,
-        computation=devices.computation(chosen),
-    )
     inputs = [RunInput("collection", one, rows=n) for one, n in items.by_collection().items()]
     inputs.append(RunInput("file", str(detector.path), sha256=detector.sha256))
     with run(
@@ -141,21 +167,23 @@ def detect(
         model_id=model_id,
         inputs=inputs,
         packages=PACKAGES,
-        device=devices.describe(chosen),
+        device=workers.facts.device,
         resume=True,
     ) as current:
         if current.is_resumed:
             item_ids = _items_to_do(db, model_id, collection, settings, spaces, current.id)
             forget(current, item_ids)
         with images.quiet_decoders():
-            _fill(current, judge, item_ids, parameters, model_id, quiet)
+            _fill(current, judge, workers, item_ids, parameters, model_id, quiet)
         with current.timed("metric_space"):
             in_space = metric_space.refresh(current, name, detector.components, settings.as_text())
         if in_space:
             spaces.append(f"{name}/metrics")
         _count(current)
+        current.counts["threads"] = workers.facts.computation["threads"]
         if already:
             current.counts["already"] = already
+        workers.record(current)
         current.result_sha256 = stored_sha256(db, current.id)
     return DetectResult(current.id, name, spaces, current.counts, current.timings)
 
@@ -263,6 +291,7 @@ def _supercategories(
 def _fill(
     current: Run,
     judge: Judge,
+    workers: Workers,
     item_ids: list[int],
     parameters: Parameters,
     model_id: int,
@@ -270,14 +299,17 @@ def _fill(
 ) -> None:
     """Judges the items and writes each batch in a transaction of its own."""
     if item_ids and not quiet:
-        _say_estimate(current, judge, len(item_ids))
+        _say_estimate(judge, len(item_ids), workers.facts.computation["device"])
     started = time.perf_counter()
     spaces: dict[str, int] = {}
     said = False
     try:
         with progress("detecting", len(item_ids), quiet=quiet) as bar:
             n_done = 0
-            for batch in judge.judge_items(current.db, item_ids, parameters.batch):
+            batches = judge_by(
+                workers, current.db, item_ids, parameters.batch, judge.detector.classes
+            )
+            for batch in batches:
                 if not spaces:
                     spaces = _spaces_for(current, judge, batch, parameters.model, model_id)
                 _write(current, judge.detector, batch, spaces)
@@ -288,7 +320,7 @@ def _fill(
                     say(f"that takes about {duration_in_words(left)} here")
                 said = True
     finally:
-        for step, milliseconds in judge.timings.items():
+        for step, milliseconds in workers.timings.items():
             current.timings[step] = round(current.timings.get(step, 0.0) + milliseconds, 3)
 
 
@@ -345,7 +377,7 @@ def _present_truths(db: dbapi.Connection, item_ids: Sequence[int]) -> dict[int, 
     )
 
 
-def _say_estimate(current: Run, judge: Judge, n_items: int) -> None:
+def _say_estimate(judge: Judge, n_items: int, device: str) -> None:
     """What the run will take in the file and in memory."""
     settings = judge.settings
     maps = 0
@@ -356,7 +388,7 @@ def _say_estimate(current: Run, judge: Judge, n_items: int) -> None:
     in_flight = 4 * min(8, os.cpu_count() or 1) * 3 * settings.imgsz**2
     weights = sum(p.numel() * p.element_size() for p in judge.detector.network.parameters())
     say(
-        f"detecting in {n_items:,} images on {judge.detector.device}: about"
+        f"detecting in {n_items:,} images on {device}: about"
         f" {size_in_words(file_bytes)} in the file, {size_in_words(weights + in_flight)} of memory"
         " beside the libraries"
     )
@@ -372,7 +404,6 @@ def _count(current: Run) -> None:
         ("vectors", VECTORS_OF_RUN),
     ):
         (current.counts[key],) = current.db.execute(sql, (current.id,)).fetchone()
-    current.counts["threads"] = torch.get_num_threads()
 
 
 def _refuse_changed_truth(db: dbapi.Connection, run_id: int) -> None:

@@ -59,7 +59,7 @@ class Evaluator:
 
         Raises UserError when a stored prediction cannot be a target.
         """
-        self._detector = detector
+        self.detector = detector
         self._components = sorted(components)
         self._numbers = targets
         self._ids = [item_ids[number] for number in targets]
@@ -75,7 +75,7 @@ class Evaluator:
 
     def forward(self, square: npt.NDArray[np.uint8]) -> Outputs:
         """One forward pass of one image, as `letterbox` makes it."""
-        return forward(self._detector, [square])
+        return forward(self.detector, [square])
 
     def rows(self, outputs: Outputs, targets: npt.NDArray[np.int64]) -> list[Row]:
         """The distances of the image of that forward pass to the targets of these numbers.
@@ -83,8 +83,8 @@ class Evaluator:
         Ordered by target and component.
         """
         places = np.searchsorted(self._numbers, targets)
-        chosen = torch.from_numpy(places).to(self._detector.device)
-        losses = ImageSide(self._detector, outputs).losses(self._targets, chosen, self._components)
+        chosen = torch.from_numpy(places).to(self.detector.device)
+        losses = ImageSide(self.detector, outputs).losses(self._targets, chosen, self._components)
         columns = zip(
             places.tolist(),
             losses.normaliser.tolist(),
@@ -107,7 +107,7 @@ class Evaluator:
 
     def _why_unassigned(self, place: int) -> str | None:
         """Why no component is defined for a target: its objects cannot be given to anchors."""
-        if self._n_without_mask[place] and assigns_by_masks(self._detector.criterion):
+        if self._n_without_mask[place] and assigns_by_masks(self.detector.criterion):
             return (
                 f"{self._without_mask(place)}, and this model assigns predictions to anchors by"
                 " their masks"

@@ -19,26 +19,26 @@ from typing import Any
 
 from nearsql.pipeline import devices, images
 from nearsql.pipeline.console import UserError, progress, say
+from nearsql.pipeline.engines import Engine, Workers
+from nearsql.pipeline.engines.local import LocalEngine, LocalWorkers
 from nearsql.pipeline.estimate import duration_in_words, size_in_words
 from nearsql.pipeline.item_contents import CannotRead, read_items
 from nearsql.pipeline.loss_distance.detect_run import DetectRun, checked_conf, read_detect_run
 from nearsql.pipeline.loss_distance.pairs import Pairs, checked_choice
 from nearsql.pipeline.loss_distance.rows import (
     COLUMNS,
-    Evaluator,
-    Row,
     images_done,
     insert_rows,
     rows_sha256,
     stored_rows,
 )
 from nearsql.pipeline.loss_distance.work import (
-    Prepared,
+    Held,
     Work,
     checked_components,
+    held_items,
     load_recorded,
     prepare_work,
-    prepared_images,
     run_inputs,
 )
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
@@ -88,6 +88,7 @@ def loss_distance(
     weights: str | os.PathLike[str] | None = None,
     conf: float | None = None,
     device: str = "auto",
+    engine: Engine | None = None,
     yes: bool = False,
     quiet: bool = True,
 ) -> LossDistanceResult:
@@ -96,8 +97,8 @@ def loss_distance(
     pairs: `all`; `candidates`, neighbours by k in a space, both ways; or `landmarks`, that many
     targets drawn with a seed, for every image. components: of the detector's loss; default, all it
     has. weights: where its checkpoint lies now; default, where it lay then. conf: from which confidence
-    predictions are targets; default 0.25, or what the detect run stored if that is more. yes: also
-    write very many rows.
+    predictions are targets; default 0.25, or what the detect run stored if that is more. engine: where it
+    is computed, which makes no difference to the rows; default, here. yes: also write very many rows.
 
     Where a run of the same parameters has finished, nothing is done; one that was interrupted goes
     on. An image that cannot be read becomes an `item_errors` row, and has no distances, though its
@@ -106,7 +107,9 @@ def loss_distance(
     source = read_detect_run(db, detect_run)
     choice = checked_choice(pairs, space=space, k=k, landmarks=landmarks, seed=seed)
     conf = checked_conf(source, conf)
-    chosen_device = devices.pick(device)
+    engine = engine or LocalEngine()
+    # Of work that is done elsewhere only the checkpoint is looked at here.
+    chosen_device = devices.pick(device) if engine.is_here else "cpu"
     detector = load_recorded(source, weights or source.weights, chosen_device)
     work = prepare_work(
         db, source, detector, checked_components(detector, components), choice, conf
@@ -123,23 +126,27 @@ def loss_distance(
             f" {work.pairs.n_pairs:,} pairs: {n_rows:,} rows, about"
             f" {size_in_words(n_rows * _BYTES_A_ROW)} in the file"
         )
-    evaluator = work.evaluator()
-    with run(
-        db,
-        KIND,
-        parameters=work.parameters,
-        seed=choice.seed,
-        model_id=model_id,
-        inputs=run_inputs(db, work, choice),
-        packages=PACKAGES,
-        device=devices.describe(chosen_device),
-        resume=True,
-    ) as current:
+    task = work.task(device, engine.is_here)
+    with (
+        engine.workers(task) as workers,
+        run(
+            db,
+            KIND,
+            parameters=work.parameters,
+            seed=choice.seed,
+            model_id=model_id,
+            inputs=run_inputs(db, work, choice),
+            packages=PACKAGES,
+            device=workers.facts.device,
+            resume=True,
+        ) as current,
+    ):
         with images.quiet_decoders():
-            _fill(current, work, evaluator, quiet)
+            _fill(current, work, workers, quiet)
         _count(current, work.pairs)
         with current.timed("hash"):
             current.result_sha256 = rows_sha256(stored_rows(db, current.id))
+        workers.record(current)
     return LossDistanceResult(
         current.id, True, name, work.components, current.counts, current.timings
     )
@@ -172,15 +179,14 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
     ):
         if work.parameters[key] != then[key]:
             raise CannotReplay(f"the {what} that run {recorded.id} was made with have changed")
-    evaluator = work.evaluator()
+    workers = LocalWorkers(work.task(device, is_here=True).load())
 
     def again() -> Iterator[tuple[Any, ...]]:
         with images.quiet_decoders():
-            for one in prepared_images(db, images_done(db, recorded.id), source.imgsz):
-                if one.square is None:
+            for one in held_items(workers, db, work, images_done(db, recorded.id)):
+                if one.problem:
                     raise CannotReplay(f"item {one.item_id} ({one.uri}): {one.problem}")
-                outputs = evaluator.forward(one.square)
-                for row in evaluator.rows(outputs, work.targets_of(one.item_id)):
+                for row in one.rows:
                     yield one.item_id, *row
 
     stored = ((item, *row) for item, rows in stored_rows(db, recorded.id) for row in rows)
@@ -236,7 +242,7 @@ def _is_readable_now(db: dbapi.Connection, run_id: int) -> bool:
     return False
 
 
-def _fill(current: Run, work: Work, evaluator: Evaluator, quiet: bool) -> None:
+def _fill(current: Run, work: Work, workers: Workers, quiet: bool) -> None:
     """Writes the distances of the images that have none yet, each in a transaction of its own."""
     db, source = current.db, work.source
     done = set(images_done(db, current.id))
@@ -245,35 +251,30 @@ def _fill(current: Run, work: Work, evaluator: Evaluator, quiet: bool) -> None:
         _forget_errors(current)
         if not quiet:
             say(f"going on with run {current.id}: {len(done):,} images are done")
+    before = dict(current.timings)
     started, is_said = time.perf_counter(), quiet
-    images_ahead = prepared_images(db, to_do, source.imgsz)
-    with progress("images", len(to_do), quiet=quiet) as bar:
-        for n_done in range(1, len(to_do) + 1):
-            with current.timed("wait"):
-                one = next(images_ahead, None)
-            if one is None:
-                break  # images that were deleted meanwhile
-            _write(current, work, evaluator, one)
-            bar.advance()
-            seconds = (time.perf_counter() - started) / n_done * (len(to_do) - n_done)
-            if not is_said and seconds > _SECONDS_WORTH_SAYING:
-                say(f"that takes about {duration_in_words(seconds)} here")
-            is_said = True
+    try:
+        with progress("images", len(to_do), quiet=quiet) as bar:
+            for n_done, one in enumerate(held_items(workers, db, work, to_do), 1):
+                _write(current, one)
+                bar.advance()
+                seconds = (time.perf_counter() - started) / n_done * (len(to_do) - n_done)
+                if not is_said and seconds > _SECONDS_WORTH_SAYING:
+                    say(f"that takes about {duration_in_words(seconds)} here")
+                is_said = True
+    finally:
+        for step, milliseconds in workers.timings.items():
+            current.timings[step] = round(before.get(step, 0.0) + milliseconds, 3)
 
 
-def _write(current: Run, work: Work, evaluator: Evaluator, one: Prepared) -> None:
-    """One image: a forward pass, its distances, and one transaction."""
-    rows: list[Row] = []
-    if one.square is not None:
-        with current.timed("forward"):
-            outputs = evaluator.forward(one.square)
+def _write(current: Run, one: Held) -> None:
+    """One image, in one transaction."""
+    if not one.problem:
         current.counts["forward_images"] = current.counts.get("forward_images", 0) + 1
-        with current.timed("pairs"):
-            rows = evaluator.rows(outputs, work.targets_of(one.item_id))
     with current.timed("write"), immediate(current.db):
-        if one.square is None:
+        if one.problem:
             current.item_error(one.stage, one.problem, item_id=one.item_id, uri=one.uri)
-        insert_rows(current.db, current.id, one.item_id, rows)
+        insert_rows(current.db, current.id, one.item_id, one.rows)
         # With each image, so that a killed run's counts are those of what it wrote.
         current.db.execute(
             "update runs set counts_json = ? where id = ?",

@@ -1,20 +1,20 @@
 """What a loss-distance run works on: a detect run, its detector, the targets and the pairs; and images."""
 
 import os
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nearsql.pipeline import images
-from nearsql.pipeline.ahead import map_ahead
+from nearsql.pipeline import devices, images
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.detect.letterbox import letterbox
 from nearsql.pipeline.detect.weights import Detector, load_detector
+from nearsql.pipeline.engines import Facts, Workers
 from nearsql.pipeline.item_contents import CannotRead, Item, read_items
 from nearsql.pipeline.loss_distance.detect_run import (
     DetectRun,
@@ -22,7 +22,7 @@ from nearsql.pipeline.loss_distance.detect_run import (
     read_predictions,
 )
 from nearsql.pipeline.loss_distance.pairs import Choice, Pairs, choose_pairs
-from nearsql.pipeline.loss_distance.rows import Evaluator
+from nearsql.pipeline.loss_distance.rows import Evaluator, Row
 from nearsql.pipeline.runs import RunInput, run_input, space_input
 from nearsql.udfs import dbapi
 
@@ -45,6 +45,18 @@ class Work:
             self.source.item_ids,
             self.pairs.targets,
             self.components,
+        )
+
+    def task(self, device: str, is_here: bool) -> "HoldTask":
+        """The same as work to be done here, or by others on such a device."""
+        return HoldTask(
+            self.source,
+            os.path.abspath(self.detector.path),
+            device,
+            self.predictions,
+            self.pairs.targets,
+            self.components,
+            HoldWork(self.evaluator(), self.source.imgsz) if is_here else None,
         )
 
     def targets_of(self, item_id: int) -> npt.NDArray[np.int64]:
@@ -127,11 +139,87 @@ class Prepared:
     problem: str = ""
 
 
-def prepared_images(
-    db: dbapi.Connection, item_ids: Sequence[int], imgsz: int
-) -> Iterator[Prepared]:
-    """The images, read and decoded ahead in threads, in the order of the ids."""
-    return map_ahead(partial(_prepare, imgsz), read_items(db, item_ids, "image"))
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An image held against its targets: its rows; or the stage (read, decode) and what went wrong."""
+
+    item_id: int
+    uri: str | None
+    rows: list[Row]
+    stage: str = ""
+    problem: str = ""
+
+
+class HoldWork:
+    """A detector and its targets at work: of each image, its distances to those it is held against."""
+
+    def __init__(self, evaluator: Evaluator, imgsz: int) -> None:
+        self._evaluator, self._imgsz = evaluator, imgsz
+        self.timings = {"wait": 0.0, "forward": 0.0, "pairs": 0.0}
+
+    @property
+    def facts(self) -> Facts:
+        device = str(self._evaluator.detector.device)
+        return Facts(devices.describe(device), devices.computation(device, uses_autocast=False))
+
+    def prepare(self, item: Item) -> Prepared:
+        """The image, read, decoded and letterboxed; called in several threads at once."""
+        return _prepare(self._imgsz, item)
+
+    def __call__(
+        self, batch: Sequence[Prepared], besides: Sequence[npt.NDArray[np.int64]]
+    ) -> list[Held]:
+        """A forward pass an image. besides: of each, the numbers of its targets."""
+        return [self._held(one, targets) for one, targets in zip(batch, besides, strict=True)]
+
+    def _held(self, one: Prepared, targets: npt.NDArray[np.int64]) -> Held:
+        if one.square is None:
+            return Held(one.item_id, one.uri, [], one.stage, one.problem)
+        started = time.perf_counter()
+        outputs = self._evaluator.forward(one.square)
+        passed = time.perf_counter()
+        rows = self._evaluator.rows(outputs, targets)
+        self.timings["forward"] += (passed - started) * 1000
+        self.timings["pairs"] += (time.perf_counter() - passed) * 1000
+        return Held(one.item_id, one.uri, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldTask:
+    """How to load a HoldWork. here: the one that is loaded in this process already, if it is to work here.
+
+    Elsewhere the weights are read from the same path.
+    """
+
+    source: DetectRun
+    weights: str
+    device: str
+    predictions: StoredPredictions
+    targets: npt.NDArray[np.int64]
+    components: tuple[str, ...]
+    here: HoldWork | None = None
+
+    def load(self) -> HoldWork:
+        """Raises UserError where the weights are not, or others."""
+        if self.here is not None:
+            return self.here
+        detector = load_recorded(self.source, self.weights, devices.pick(self.device))
+        evaluator = Evaluator(
+            detector, self.predictions, self.source.item_ids, self.targets, self.components
+        )
+        return HoldWork(evaluator, self.source.imgsz)
+
+
+def held_items(
+    workers: Workers, db: dbapi.Connection, work: Work, item_ids: Sequence[int]
+) -> Iterator[Held]:
+    """The images held against their targets by workers of a HoldTask, one by one in the order of the ids."""
+
+    def targets(items: Sequence[Item]) -> list[npt.NDArray[np.int64]]:
+        return [work.targets_of(item.id) for item in items]
+
+    for (held,) in workers.map(read_items(db, item_ids, "image"), 1, besides=targets):
+        yield held
 
 
 def _prepare(imgsz: int, item: Item) -> Prepared:

@@ -37,6 +37,7 @@ from nearsql.udfs import connection, dbapi
 
 SOME = "select item_id from item_labels where name = 'side' and value = 'left'"
 QUIET = {"quiet": "it only says less"}
+ENGINE = {"engine": "who computes it makes no difference: see test_ray_runs.py"}
 
 Arguments = dict[str, Any]
 
@@ -155,6 +156,7 @@ CALLS = {
         },
         {
             **QUIET,
+            **ENGINE,
             "device": "what it comes to is recorded as the device and the computation",
             "checkpoint": "of networks: see tests/vision",
             "title": "of texts' models: see test_embed_llm_models.py",
@@ -176,6 +178,7 @@ CALLS = {
                 "device",
                 "checkpoint",
                 "title",
+                "engine",
             ),
             "as of pixels",
         ),
@@ -184,7 +187,7 @@ CALLS = {
         neighbors,
         {"spaces": ["points"]},
         {"spaces": ["others"], "k": 7, "within": SOME},
-        QUIET,
+        QUIET | ENGINE,
     ),
     "index": Call(
         index,

@@ -17,6 +17,11 @@ from nearsql.pipeline import cli, replay
 
 SHOWN = {"format_": "how what comes out is printed"}
 TRACKED = {"track": "who else is told of the run, when it is stored"}
+# Of --engine ray: the tests of it compare its rows with those that are computed here.
+BY_RAY = dict.fromkeys(
+    ("ray_address", "workers", "worker_cpus"), "who computes it, which makes no difference"
+)
+BY_RAY_WITH_GPUS = BY_RAY | {"worker_gpus": "how many of them there are makes no difference"}
 
 # The functions that make the runs of a command.
 FUNCTIONS = {
@@ -69,9 +74,10 @@ CALLED = {
 NOT_ON_RECORD: Mapping[str, Mapping[str, str]] = {
     "failures": {**SHOWN, "url": "of the links that are printed"},
     "import": {"list_": "makes no run", "output": "of --list"},
-    "embed": TRACKED,
-    "detect": TRACKED,
-    "loss-distance": TRACKED,
+    "embed": TRACKED | BY_RAY_WITH_GPUS,
+    "detect": TRACKED | BY_RAY_WITH_GPUS,
+    "loss-distance": TRACKED | BY_RAY_WITH_GPUS,
+    "neighbors": BY_RAY,
     "project": TRACKED,
     "index": {
         **SHOWN,
