@@ -1,8 +1,8 @@
 """HDBSCAN beside the hdbscan library and at scale: `python -m benchmarks.clustering`
 
 Prints each section's figures. With --write they are stored in docs/clustering-benchmarks.json, in place of
-older ones of the same section and size, and docs/clustering-benchmarks.md is made anew from all that is
-stored there.
+older ones of the same section and size, and docs/clustering-benchmarks.md and its drawings are made anew
+from all that is stored there.
 """
 
 import argparse
@@ -67,14 +67,22 @@ def command(given: argparse.Namespace) -> str:
 
 
 def write_page(docs: Path, found: Sequence[Result]) -> None:
-    """Stores all figures, and makes the page from them."""
+    """Stores all figures, and makes the page and its drawings from them."""
+    from benchmarks.clustering import plots
+
     results.write(docs / JSON, found)
-    (docs / PAGE).write_text(page.render(found), encoding="utf-8")
+    drawn = plots.draw(found, docs / "images")
+    (docs / PAGE).write_text(page.render(found, drawn), encoding="utf-8")
 
 
 def main() -> None:
     """Measures, prints, stores."""
     given = options()
+    if given.write or given.render:
+        try:
+            import matplotlib  # noqa: F401 - asked for before an hour of measuring, not after
+        except ImportError:
+            sys.exit("The page's drawings need matplotlib: pip install -e '.[benchmarks]'")
     stored = results.read(given.docs / JSON)
     if given.render:
         write_page(given.docs, stored)

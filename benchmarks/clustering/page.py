@@ -64,6 +64,13 @@ TEXTS = {
 }
 ORDER = tuple(TEXTS)
 
+# The drawing at the head of a section, and what it shows.
+LIBRARY, SIZES = "benchmark_hdbscan.svg", "benchmark_clustering_sizes.svg"
+DRAWINGS = {
+    library.SECTION: (LIBRARY, "Seconds of hdbscan and of nearsql, for each data set"),
+    scale.EXACT: (SIZES, "Seconds against the number of points, exactly and from a graph"),
+}
+
 _COLUMNS = {
     library.SECTION: (
         "hdbscan", "nearsql", "nearsql, slowest", "times as fast", "tree weight differs by", "ARI", "labels equal",
@@ -114,8 +121,8 @@ def shown(figure: Figure) -> str:
     return f"{value:g}" if value == int(value) else f"{value:.4f}"
 
 
-def render(results: Sequence[Result]) -> str:
-    """The page."""
+def render(results: Sequence[Result], drawn: Sequence[str]) -> str:
+    """The page. drawn: the names of the drawings that there are in images/."""
     lines = [HEAD]
     for section in ORDER:
         found = [one for one in results if one.section == section]
@@ -125,6 +132,9 @@ def render(results: Sequence[Result]) -> str:
         headers, rows = table(found)
         align = ["left"] + ["right"] * (len(headers) - 1)
         lines += [f"## {title}", "", text, ""]
+        name, shows = DRAWINGS.get(section, ("", ""))
+        if name in drawn:
+            lines += [f"![{shows}](images/{name})", ""]
         lines += [tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align)]
         lines += ["", *sorted({_how(one) for one in found}), ""]
     plans = scale.planned(results)

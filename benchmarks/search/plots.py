@@ -1,23 +1,19 @@
-"""The page's two drawings, as SVG files. The same figures give the same bytes."""
+"""The page's two drawings."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("svg")
-
 from matplotlib import pyplot
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from benchmarks.drawing import OTHERS, OURS, save, style
 from benchmarks.search import exact, floors, indexed
 from benchmarks.search.results import Result
 
 ONE_QUERY = "benchmark_one_query.svg"
 RECALL = "benchmark_recall.svg"
 
-OURS, OTHERS = "#1b6ca8", "#b0b4b8"
 STYLES = {
     indexed.nearsql_name("hnsw"): ("#1b6ca8", "o", "-"),
     indexed.faiss_name("hnsw"): ("#1b6ca8", "o", ":"),
@@ -30,33 +26,15 @@ STYLES = {
 
 def draw(results: Sequence[Result], folder: Path) -> list[str]:
     """Writes the drawings for which there are figures; their file names."""
-    folder.mkdir(parents=True, exist_ok=True)
-    settings: Any = {
-        "svg.hashsalt": "nearsql",
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
     drawn = []
-    with matplotlib.rc_context(settings):
+    with style():
         if queries := [one for one in results if one.section == "one query"]:
-            _save(_one_query(queries), folder / ONE_QUERY)
+            save(_one_query(queries), folder / ONE_QUERY)
             drawn.append(ONE_QUERY)
         if curves := [one for one in results if one.section == "indexed" and one.figures]:
-            _save(_recall(curves), folder / RECALL)
+            save(_recall(curves), folder / RECALL)
             drawn.append(RECALL)
     return drawn
-
-
-def _save(figure: Any, path: Path) -> None:
-    # No date and no version in the file.
-    metadata = {"Date": None, "Creator": None}
-    figure.savefig(path, format="svg", metadata=metadata, bbox_inches="tight", facecolor="white")
-    pyplot.close(figure)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    path.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
 
 
 def _one_query(results: Sequence[Result]) -> Any:

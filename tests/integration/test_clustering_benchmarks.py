@@ -45,7 +45,13 @@ def test_the_page_is_made_from_what_is_stored(tmp_path: Path) -> None:
     stored = read(tmp_path / "clustering-benchmarks.json")
     assert stored == found
     text = (tmp_path / "clustering-benchmarks.md").read_text()
-    assert page.render(stored) == text
+    assert page.render(stored, [page.SIZES]) == text
+    assert f"](images/{page.SIZES})" in text
+    drawing = (tmp_path / "images" / page.SIZES).read_text()
+    assert ">points (log scale)<" in drawing
+    # The same figures give the same bytes.
+    write_page(tmp_path, stored)
+    assert (tmp_path / "images" / page.SIZES).read_text() == drawing
     assert "| clusters, 100,000 x 768 |" in text
     for cell in ("100 µs", "25.0%", "0.9750"):
         assert cell in text
@@ -75,3 +81,14 @@ def test_points_are_the_same_each_time_and_repeat_where_they_should() -> None:
     rows = repeated(300, 16)
     assert len(np.unique(rows, axis=0)) < 280
     np.testing.assert_array_equal(rows, np.rint(rows))
+
+
+def test_the_documents_have_their_page_and_drawings() -> None:
+    """Whatever made the page anew: it names its drawings, and they are there."""
+    docs = Path(__file__).parents[2] / "docs"
+    text = (docs / "clustering-benchmarks.md").read_text(encoding="utf-8")
+    assert text == page.render(
+        read(docs / "clustering-benchmarks.json"), [page.LIBRARY, page.SIZES]
+    )
+    for name in (page.LIBRARY, page.SIZES):
+        assert (docs / "images" / name).read_text(encoding="utf-8").startswith("<?xml")
