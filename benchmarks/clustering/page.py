@@ -68,7 +68,7 @@ ORDER = tuple(TEXTS)
 LIBRARY, SIZES = "benchmark_hdbscan.svg", "benchmark_clustering_sizes.svg"
 DRAWINGS = {
     library.SECTION: (LIBRARY, "Seconds of hdbscan and of nearsql, for each data set"),
-    scale.EXACT: (SIZES, "Seconds against the number of points, exactly and from a graph"),
+    scale.GRAPH: (SIZES, "Seconds against the number of points, exactly and from a graph"),
 }
 
 _COLUMNS = {
