@@ -18,6 +18,8 @@ FORMATS = (
     "parquet",
     "csv",
     "datamapplot",
+    "atlas",
+    "fiftyone",
     "coco",
     "yolo",
     "yolo-seg",
@@ -58,23 +60,31 @@ if TYPE_CHECKING:
     default="json",
     show_default=True,
     help="json: items.json and clusters.json, for a viewer. jsonl: the same as JSON lines. parquet, csv: a"
-    " row an item. datamapplot: one map with the names of its clusters. coco: images and instances.json."
+    " row an item. datamapplot: one map with the names of its clusters. atlas: the same for Embedding Atlas, with"
+    " neighbours and pictures. fiftyone: images with all of theirs, for FiftyOne. coco: images and instances.json."
     " yolo, yolo-seg: images, data.yaml and labels, with boxes or with outlines. links: a folder of links.",
 )
 @click.option(
     "--predictions",
     metavar="RUN",
     type=click.IntRange(min=1),
-    help="What this detector run saw: coco: in predictions.json besides the ground truth; yolo: in the"
-    " labels instead of it.",
+    help="What this detector run saw: coco: in predictions.json besides the ground truth; fiftyone: besides"
+    " it; yolo: in the labels instead of it.",
 )
 @click.option(
     "--images",
     type=click.Choice(["link", "copy", "none"]),
     default="link",
     show_default=True,
-    help="coco, yolo, links: what is put into DIR of the images: links to their files (and copies of what"
-    " only FILE has), copies of all, or, of coco and yolo, nothing.",
+    help="coco, yolo, fiftyone, links: what is put into DIR of the images: links to their files (and copies of"
+    " what only FILE has), copies of all, or, of coco and yolo, nothing. atlas: none leaves out its pictures.",
+)
+@click.option(
+    "--space",
+    "spaces",
+    metavar="NAME",
+    multiple=True,
+    help="fiftyone: the vectors of this space go out, too. May be given several times.",
 )
 @click.option(
     "--page-size",
@@ -92,6 +102,7 @@ def command(
     format_: str,
     predictions: int | None,
     images: str,
+    spaces: tuple[str, ...],
     page_size: int,
     overwrite: bool,
 ) -> None:
@@ -108,6 +119,7 @@ def command(
       nearsql export photos.db --to red --format links --within "red birds"
       nearsql export street.db --to street-yolo --format yolo
       nearsql export street.db --to street-coco --format coco --predictions 5
+      nearsql export street.db --to street-fo --format fiftyone --predictions 5 --space clip:ViT-B-32
     """
     from nearsql.pipeline.export import export
 
@@ -120,6 +132,7 @@ def command(
             format=format_,
             predictions=predictions,
             images=images,
+            spaces=spaces,
             page_size=page_size,
             overwrite=overwrite,
             quiet=False,
@@ -159,6 +172,18 @@ def _next_step(folder: Path, result: "ExportResult") -> str:
         return command_line("jq", ".[0]", first)
     if result.format == "jsonl":
         return command_line("sqlite-utils", "insert", "new.db", "items", first, "--nl")
+    if result.format == "atlas":
+        what = "image" if "pictures" in result.counts else "text"
+        flags: list[object] = ["--x", "x", "--y", "y", f"--{what}", what]
+        if "neighbours of each" in result.counts:
+            flags += ["--neighbors", "neighbors"]
+        if "cluster names" in result.counts:
+            flags += ["--labels", folder / "labels.parquet"]
+        return command_line("embedding-atlas", first, *flags)
+    if result.format == "fiftyone":
+        kind = "dataset_type=fo.types.LegacyFiftyOneDataset"
+        opened = f"import fiftyone as fo; fo.Dataset.from_dir({str(folder)!r}, {kind})"
+        return command_line("python", "-c", opened)
     if result.format == "coco":
         program = f"from pycocotools.coco import COCO; COCO({str(first)!r})"
         return command_line("python", "-c", program)

@@ -90,7 +90,7 @@ def choose_pair(db: dbapi.Connection, runs: Sequence[int] | None = None) -> Chos
     named = choose(db, runs or ())
     if len(named.clusterings) > 1 or len(named.maps) > 1:
         raise UserError(
-            "datamapplot draws one clustering on one map: name one run of each with --run, not"
+            "one clustering is drawn on one map: name one run of each with --run, not"
             f" {_listed(named.run_ids)}"
         )
     row = db.execute(
@@ -104,6 +104,23 @@ def choose_pair(db: dbapi.Connection, runs: Sequence[int] | None = None) -> Chos
         raise UserError(_no_pair(named))
     clustering, map_run = row
     return Chosen((_clustering(db, clustering),), (_map(db, map_run),), only_their_items=True)
+
+
+def choose_map(db: dbapi.Connection, runs: Sequence[int] | None = None) -> Chosen:
+    """One map, with a clustering of the same space where there is one, and the items of both.
+
+    As `choose_pair`, but that the newest map goes out alone where nothing was clustered.
+    """
+    try:
+        return choose_pair(db, runs)
+    except UserError:
+        named = choose(db, runs or ())
+        maps = named.maps or choose(db).maps
+        if named.clusterings or len(named.maps) > 1:
+            raise
+        if not maps:
+            raise UserError("there is no map in this file: `nearsql project` makes one") from None
+        return Chosen((), maps[-1:], only_their_items=True)
 
 
 def _no_pair(named: Chosen) -> str:

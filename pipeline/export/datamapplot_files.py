@@ -36,7 +36,7 @@ def write_datamapplot(folder: Path, source: Source) -> list[WrittenFile]:
     (drawn,), (clustering,) = source.chosen.maps, source.chosen.clusterings
     levels = [level.level for level in reversed(clustering.levels)]
     labels: dict[int, dict[int, str]] = {level: {} for level in levels}
-    for level, found in _names(source.clusters()).items():
+    for level, found in cluster_names(source.clusters()).items():
         labels[level] = found
     codes = {
         level: {label: code for code, label in enumerate(names, 1)}
@@ -93,8 +93,8 @@ def hover_text(item: Item) -> str:
     return item.uri.rpartition("/")[2] if item.uri else f"item {item.id}"
 
 
-def _names(clusters: Iterable[Cluster]) -> dict[int, dict[int, str]]:
-    """level -> label -> a name that no other cluster of the level has: DataMapPlot knows them by it."""
+def cluster_names(clusters: Iterable[Cluster]) -> dict[int, dict[int, str]]:
+    """level -> label -> a name that no other cluster of the level has: plots know them by it."""
     given: dict[int, dict[int, str]] = {}
     for cluster in clusters:
         name = cluster.name or f"Cluster {cluster.cluster}"

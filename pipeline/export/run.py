@@ -9,8 +9,16 @@ from typing import Any
 
 import nearsql
 from nearsql.pipeline.console import UserError, progress
-from nearsql.pipeline.export.chosen import Chosen, ExportedRun, choose, choose_pair
+from nearsql.pipeline.export.atlas_files import write_atlas
+from nearsql.pipeline.export.chosen import (
+    Chosen,
+    ExportedRun,
+    choose,
+    choose_map,
+    choose_pair,
+)
 from nearsql.pipeline.export.datamapplot_files import write_datamapplot
+from nearsql.pipeline.export.fiftyone_files import write_fiftyone
 from nearsql.pipeline.export.files import Source, WrittenFile
 from nearsql.pipeline.export.folder import new_folder, write_index
 from nearsql.pipeline.export.image_sets import FORMATS as OF_IMAGES
@@ -22,7 +30,15 @@ from nearsql.pipeline.export.tables import write_tables
 from nearsql.pipeline.within import within_ids, within_parameters
 from nearsql.udfs import dbapi
 
-FORMATS = ("json", "jsonl", "parquet", "csv", "datamapplot", *OF_IMAGES)
+FORMATS = ("json", "jsonl", "parquet", "csv", "datamapplot", "atlas", "fiftyone", *OF_IMAGES)
+_WITH_PREDICTIONS = ("coco", "yolo", "yolo-seg", "fiftyone")
+# Which --images go with the formats that have any.
+_IMAGES = {
+    "links": ("link", "copy"),
+    "fiftyone": ("link", "copy"),
+    "atlas": ("link", "none"),
+    **{name: IMAGES for name in ("coco", "yolo", "yolo-seg")},
+}
 PAGE_SIZE = 10_000
 
 
@@ -52,6 +68,7 @@ def export(
     format: str = "json",
     predictions: int | None = None,
     images: str = "link",
+    spaces: Sequence[str] = (),
     overwrite: bool = False,
     page_size: int = PAGE_SIZE,
     quiet: bool = True,
@@ -62,8 +79,9 @@ def export(
     of each kind, method and space. within: only these of them, as `--within` has it. format: one of
     FORMATS; page_size: items a file, of json. overwrite: an earlier export in that folder is replaced.
 
-    predictions: of coco and yolo, the detector run whose predictions go out. images: one of IMAGES; of coco,
-    yolo and links, what is put into the folder. Nothing is written to the database.
+    predictions: of coco, yolo and fiftyone, the detector run whose predictions go out. images: one of IMAGES;
+    of coco, yolo, links and fiftyone, what is put into the folder; of atlas, `none` leaves out the pictures in
+    its table. spaces: of fiftyone, whose vectors go out. Nothing is written to the database.
 
     Raises UserError for a folder with anything else in it, runs that cannot be exported, and values that
     the format has no way to say; LookupError for a run that is not there.
@@ -74,17 +92,22 @@ def export(
         raise UserError(f"--page-size must be at least 1, not {page_size}")
     if runs is not None and format in OF_IMAGES:
         raise UserError(f"--run names maps and clusterings, and --format {format} has none of them")
-    if predictions is not None and format not in ("coco", "yolo", "yolo-seg"):
-        raise UserError(f"--predictions goes with --format coco, yolo and yolo-seg, not {format}")
+    if predictions is not None and format not in _WITH_PREDICTIONS:
+        raise UserError(
+            f"--predictions goes with --format {', '.join(_WITH_PREDICTIONS)}, not {format}"
+        )
+    if spaces and format != "fiftyone":
+        raise UserError(f"--space goes with --format fiftyone, not {format}")
     if images not in IMAGES:
         raise UserError(f"--images must be one of {', '.join(IMAGES)}, not {images!r}")
-    if images != "link" and (format not in OF_IMAGES or (format, images) == ("links", "none")):
+    if images not in _IMAGES.get(format, ("link",)):
         raise UserError(f"--images {images} does not go with --format {format}")
     with _one_state(db):
         if format in OF_IMAGES:
             chosen = Chosen((), (), only_their_items=False)
         else:
-            chosen = choose_pair(db, runs) if format == "datamapplot" else choose(db, runs)
+            choose_them = {"datamapplot": choose_pair, "atlas": choose_map}.get(format, choose)
+            chosen = choose_them(db, runs)
         chosen = replace(chosen, within=within_ids(db, within))
         n_items = count_items(db, chosen)
         with (
@@ -92,12 +115,20 @@ def export(
             progress("items exported", n_items, quiet=quiet) as bar,
         ):
             source = Source(db, chosen, n_items, bar.advance)
-            counts: dict[str, int] = {}
+            counts: dict[str, Any] = {}
             problems: list[str] = []
             if format in OF_IMAGES:
                 found = _images(made, source, format, predictions, images)
                 files, n_items = found.files, found.items
                 counts, problems = found.counts, found.problems
+            elif format == "fiftyone":
+                found = write_fiftyone(
+                    made, source, predicted_by=predictions, spaces=spaces, images=images
+                )
+                files, n_items = found.files, found.items
+                counts, problems = found.counts, found.problems
+            elif format == "atlas":
+                files, n_items, counts, problems = write_atlas(made, source, images)
             elif format == "json":
                 files = write_json(made, source, page_size)
             elif format == "jsonl":

@@ -22,7 +22,7 @@ class Column:
     """A column of a table, and how its value is had from a row's object."""
 
     name: str
-    type: Literal["integer", "real", "text", "boolean"]
+    type: Literal["integer", "real", "text", "boolean", "image", "neighbors"]
     value: Callable[[Any], Any]
 
 
@@ -161,7 +161,7 @@ class _CsvTable:
         self._file.close()
 
 
-class _ParquetTable:
+class ParquetTable:
     """A row group a batch, compressed by zstd."""
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
@@ -170,13 +170,20 @@ class _ParquetTable:
             from pyarrow.parquet import ParquetWriter
         except ImportError:
             raise UserError(
-                "--format parquet needs pyarrow: `pip install nearsql[parquet]`, or use --format csv"
+                "this format needs pyarrow: `pip install nearsql[parquet]`, or use --format csv"
             ) from None
         types = {
             "integer": pyarrow.int64(),
             "real": pyarrow.float64(),
             "text": pyarrow.string(),
             "boolean": pyarrow.bool_(),
+            "image": pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())]),
+            "neighbors": pyarrow.struct(
+                [
+                    ("ids", pyarrow.list_(pyarrow.int64())),
+                    ("distances", pyarrow.list_(pyarrow.float64())),
+                ]
+            ),
         }
         self._table = pyarrow.Table.from_pydict
         self._columns = columns
@@ -193,7 +200,7 @@ class _ParquetTable:
         self._writer.close()
 
 
-_TABLES: dict[str, type[_CsvTable] | type[_ParquetTable]] = {
+_TABLES: dict[str, type[_CsvTable] | type[ParquetTable]] = {
     "csv": _CsvTable,
-    "parquet": _ParquetTable,
+    "parquet": ParquetTable,
 }
