@@ -55,18 +55,21 @@ class Left:
 
 
 class Killer:
-    """Kills a pipeline over and over. base: the file it begins with; inputs: what it reads."""
+    """Runs a pipeline undisturbed, and then over and over again with something in its way.
+
+    base: the file it begins with; inputs: what it reads; folder: to work in.
+    """
 
     def __init__(self, pipeline: Pipeline, base: Path, inputs: Path, folder: Path) -> None:
         self._pipeline, self._base, self._folder = pipeline, base, folder
         self._words = pipeline.command(inputs)
-        self._at_first = self._fresh("first")
-        self._before = self._look(self._at_first)
-        whole = self._fresh("whole")
-        done = self._run(whole)
+        self._at_first = self.fresh("first")
+        self._before = self.look(self._at_first)
+        whole = self.fresh("whole")
+        done = self.run(whole)
         if done.code != 0:
             raise AssertionError(f"{pipeline.name}: exit code {done.code}: {done.err}")
-        self._after = self._look(whole)
+        self._after = self.look(whole)
         self.tally = Tally(pipeline, dict(done.spent), faults=list(self._after.faults))
 
     def clocks(self) -> list[str]:
@@ -88,39 +91,40 @@ class Killer:
 
     def _kill(self, moment: Moment) -> bool:
         """Whether the moment came before the end."""
-        folder = self._fresh("killed")
-        if self._run(folder, moment).code is not None:
+        folder = self.fresh("killed")
+        if self.run(folder, moment).code is not None:
             return False
         self.tally.clocks[moment.clock] += 1
-        left = self._look(folder)
+        left = self.look(folder)
         where = self._where(left)
         self.tally.where[where] += 1
         faults = [f"is left with {fault}" for fault in left.faults]
         if where != "after":
-            again = self._run(folder)
+            again = self.run(folder)
             if again.code != 0:
                 faults.append(f"cannot be run again, exit code {again.code}: {again.err.strip()}")
-            found = self._look(folder)
+            found = self.look(folder)
             faults += [f"run again, is left with {fault}" for fault in found.faults]
-            faults += [f"run again, differs: {fault}" for fault in self._differences(found)]
+            faults += [f"run again, differs: {fault}" for fault in self.differences(found)]
         self.tally.faults += [f"killed at {moment} ({where}) it {fault}" for fault in faults]
         return True
 
     def _where(self, left: Left) -> str:
-        if not self._differences(left):
+        if not self.differences(left):
             return "after"
         is_new = left.contents.unfinished > self._before.contents.unfinished
         same = not differences(self._before.contents, left.contents, is_interrupted=True)
         return "before" if same and not is_new and left.files == self._before.files else "while"
 
-    def _differences(self, found: Left) -> list[str]:
+    def differences(self, found: Left) -> list[str]:
+        """What is not as the undisturbed command leaves it."""
         wrong = differences(self._after.contents, found.contents, is_interrupted=True)
         for name in sorted(self._after.files.keys() | found.files.keys()):
             if self._after.files.get(name) != found.files.get(name):
                 wrong.append(f"the file {name} is missing or not the same")
         return wrong
 
-    def _fresh(self, name: str) -> Path:
+    def fresh(self, name: str) -> Path:
         """A folder with nothing but a copy of the file to begin with."""
         folder = self._folder / name
         shutil.rmtree(folder, ignore_errors=True)
@@ -128,10 +132,19 @@ class Killer:
         shutil.copyfile(self._base, folder / DATABASE)
         return folder
 
-    def _run(self, folder: Path, moment: Moment | None = None) -> Outcome:
-        return run_command(self._words, folder, moment, before=small_batches)
+    def run(
+        self,
+        folder: Path,
+        moment: Moment | None = None,
+        before: Callable[[], None] = small_batches,
+        *,
+        is_counted: bool = True,
+    ) -> Outcome:
+        """Runs the command. before: what the process does first. is_counted: as `run_command` has it."""
+        return run_command(self._words, folder, moment, before=before, is_counted=is_counted)
 
-    def _look(self, folder: Path) -> Left:
+    def look(self, folder: Path) -> Left:
+        """What is in the folder."""
         result = self._pipeline.result
         files = {
             str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()

@@ -98,13 +98,13 @@ def build(folder: Path, *, with_torch: bool = False) -> Path:
 def _real_detector(path: Path, weights: Path) -> None:
     import torch
 
-    from nearsql.pipeline.detect import detect
+    from nearsql.pipeline.detect.run import detect
     from tests.vision.detectors import save_detector
 
     torch.set_num_threads(1)
     save_detector(weights, "yolov8n")
     with closing(connection.connect(path)) as db:
-        detect(db, weights, collection="earlier", imgsz=64, batch=8, name="small")
+        detect(db, weights, collection="earlier", imgsz=64, max_det=5, batch=8, name="small")
 
 
 def _blobs(n: int) -> NDArray[np.float32]:

@@ -106,7 +106,7 @@ class _File(apsw.VFSFile):
     def __init__(self, base: str, name: Any, flags: list[int], clocks: _Clocks) -> None:
         super().__init__(base, name, flags)
         self._clocks = clocks
-        self._is_read_only = bool(flags[0] & apsw.SQLITE_OPEN_READONLY)
+        self._is_read_only = bool(flags[1] & apsw.SQLITE_OPEN_READONLY)
 
     def xLock(self, level: int) -> None:
         # SQLite asks for it when the last reader of a write-ahead log closes, and makes do without. The
@@ -130,15 +130,22 @@ def run_command(
     moment: Moment | None = None,
     *,
     before: Callable[[], None] | None = None,
+    is_counted: bool = True,
 ) -> Outcome:
     """Runs `nearsql WORDS` in the folder, in a forked child, killed at the moment if it lives so long.
 
-    before: what the child does first. Raises HangError when it does not end within ten minutes.
+    before: what the child does first. is_counted: count its statements and writes, for which its files are
+    opened by way of Python: what fails when SQLite closes one is then an error, and otherwise none. Raises HangError when it does not end within ten minutes.
     """
-    out, err, spent = (folder / f".{name}" for name in ("out", "err", "spent"))
+    # Beside the folder: nothing may be writable in it.
+    out, err, spent = (
+        folder.with_name(f"{folder.name}.{name}") for name in ("out", "err", "spent")
+    )
     spent.unlink(missing_ok=True)
     started = time.monotonic()
-    child, ended = _fork(lambda: _command(words, folder, out, err, spent, moment, before))
+    child, ended = _fork(
+        lambda: _command(words, folder, out, err, spent, moment, before, is_counted)
+    )
     delay = moment.at if moment is not None and moment.clock == "seconds" else None
     status = _end(child, ended, delay)
     seconds = time.monotonic() - started
@@ -165,6 +172,7 @@ def _command(
     spent: Path,
     moment: Moment | None,
     before: Callable[[], None] | None,
+    is_counted: bool,
 ) -> int:
     os.chdir(folder)
     for number, path in ((0, Path(os.devnull)), (1, out), (2, err)):
@@ -173,7 +181,8 @@ def _command(
         os.dup2(opened, number)
         os.close(opened)
     clocks = _Clocks(moment)
-    clocks.start()
+    if is_counted:
+        clocks.start()
     if before is not None:
         before()
     from nearsql.pipeline.cli import main
@@ -183,6 +192,9 @@ def _command(
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:  # noqa: BLE001 - as Python itself would show it
+        traceback.print_exc()
+        code = 1
     sys.stderr.flush()
     spent.write_bytes(pickle.dumps(clocks.spent))
     return code

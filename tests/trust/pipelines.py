@@ -92,14 +92,13 @@ PIPELINES = (
     _pipeline("export", "export --to out --format json --within some", result="out"),
     _pipeline(
         "export images",
-        "export --to out --format coco --images copy --within earlier",
+        "export --to out --format links --images copy --within earlier",
         is_quick=False,
         result="out",
     ),
-    _pipeline("repair", "check --repair", is_quick=False),
     _pipeline(
         "detect",
-        "detect --weights {inputs}/detector.pt --collection earlier --imgsz 160 --batch 2",
+        "detect --weights {inputs}/detector.pt --collection earlier --imgsz 96 --max-det 10 --batch 2",
         is_quick=False,
         needs="torch",
     ),
