@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from served import site
 
 from nearsql.pipeline.cli import cli
 from nearsql.udfs import connection
@@ -31,7 +32,7 @@ def test_everything_on_the_page_of_exports_runs(
 ) -> None:
     monkeypatch.chdir(folder)
     commands = re.findall(r"^    ((?:nearsql|jq) .*)$", PAGE, re.MULTILINE)
-    assert len(commands) == 7
+    assert len(commands) == 9
     for command in commands:
         words = shlex.split(command)
         if words[0] == "nearsql":
@@ -93,3 +94,9 @@ def test_everything_on_the_page_of_diffs_runs(
     for statement in statements:
         assert db.execute(statement).fetchall(), statement
     db.close()
+    addresses = re.findall(r"`(/-/nearsql/digits/diff\?[^`]*)`", DIFF)
+    assert len(addresses) == 2
+    with site(tmp_path / "digits.db", settings={"sql_time_limit_ms": 30000}) as served:
+        for address in addresses:
+            page = served.get(address)
+            assert (page.status_code, 'class="numbers"' in page.text) == (200, True), page.text
