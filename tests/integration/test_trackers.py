@@ -1,10 +1,13 @@
 """`--track` and `nearsql track`: what is told of a run, and that no tracker ever costs one."""
 
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from judged_images import add_detector, add_images, annotate, judge
@@ -276,3 +279,17 @@ def test_a_damaged_record_is_a_sentence(tmp_path: Path) -> None:
         db.commit()
     refused = nearsql("track", path, 1, "--with", "mlflow").exception
     assert str(refused) == "the record of run 1 cannot be read: it is damaged"
+
+
+def test_every_command_on_the_page_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs/trackers.md").read_text("utf-8")
+    lines = re.findall(
+        r"^ {0,4}(?:  next: )?nearsql ((?:evaluate|detect|track) .*)$", page, re.MULTILINE
+    )
+    assert len(lines) == 6
+    for line in lines:
+        name, *words = shlex.split(line)
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        given = command.make_context(name, words).params
+        assert given.get("track") or given.get("with_"), line
