@@ -60,6 +60,8 @@ EXTRAS = {
         ("matplotlib", "matplotlib", "`nearsql plot`"),
         ("datamapplot", "datamapplot", "labelled maps of `nearsql plot`"),
     ),
+    "mlflow": (("mlflow-skinny", "mlflow", "`--track mlflow`"),),
+    "wandb": (("wandb", "wandb", "`--track wandb`"),),
 }
 
 COLUMNS = ("what", "is", "version", "extra", "remark")
@@ -144,8 +146,13 @@ print(json.dumps(None), flush=True)
 
 def import_problems(modules: Sequence[str]) -> dict[str, str]:
     """Why modules cannot be imported, in their own words, by their names; without those that can."""
-    # As nearsql imports them: nothing is installed or downloaded on the way.
-    environment = {**os.environ, "YOLO_AUTOINSTALL": "false", "PYTHONWARNINGS": "ignore"}
+    # As nearsql imports them: nothing is installed, downloaded or reported on the way.
+    environment = {
+        **os.environ,
+        "YOLO_AUTOINSTALL": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONWARNINGS": "ignore",
+    }
     problems: dict[str, str] = {}
     left = list(modules)
     while left:
