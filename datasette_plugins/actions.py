@@ -52,7 +52,7 @@ class Action(Page):
             return dict(parse_qsl(text, keep_blank_values=True))
         try:
             fields = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             fields = None
         if not isinstance(fields, dict):
             raise Problem("What was sent is not a JSON object.")

@@ -1,7 +1,6 @@
 """What a visitor sent, field by field: each of the right kind, or a sentence that says what would work."""
 
 import json
-import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from nearsql.udfs.within import as_ids
 LONGEST_WORD = 200  # of a tag's name and value
 LONGEST_NOTE = 10_000
 MOST_CORNERS = 5_000
+_LARGEST = 1e300  # of a coordinate: anything that is less is finite
 
 
 def text(form: Form, name: str, *, longest: int = LONGEST_NOTE) -> str | None:
@@ -99,7 +99,7 @@ def _is_corner(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2
-        and all(type(each) in (int, float) and math.isfinite(each) for each in value)
+        and all(type(each) in (int, float) and abs(each) < _LARGEST for each in value)
     )
 
 

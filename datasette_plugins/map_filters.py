@@ -39,7 +39,7 @@ def _corners(text: str) -> list[list[float]]:
     try:
         corners = json.loads(text)
         read = [[float(x), float(y)] for x, y in corners]
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, RecursionError, OverflowError):
         read = []
     if not 3 <= len(read) <= MOST_CORNERS or not all(math.isfinite(v) for c in read for v in c):
         raise Problem(

@@ -96,7 +96,7 @@ def _outline(polygon_json: str | None) -> str | None:
     """A polygon's corners as the points of an SVG polygon within 100 x 60, as it lay on the map."""
     try:
         corners = [(float(x), float(y)) for x, y in json.loads(polygon_json or "[]")]
-    except (TypeError, ValueError):  # another program's, or a stranger's
+    except (TypeError, ValueError, RecursionError, OverflowError):  # another program's, or a stranger's
         return None
     if len(corners) < 3:
         return None

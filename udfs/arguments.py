@@ -1,5 +1,6 @@
 """Checks of the values that SQL hands to our functions, each refusal one clear sentence."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from nearsql.udfs.errors import SqlFunctionError
 
 _LARGEST_SEED = 2**32 - 1
+_LARGEST_INTEGER = 2**63 - 1  # of SQLite; a REAL may be larger
 
 
 def shown(value: Any) -> str:
@@ -19,6 +21,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def shown_json(value: Any) -> str:
+    """As `shown`, of what a JSON text said."""
+    try:
+        return shown(json.dumps(value))
+    except RecursionError:
+        return "something that is nested too deep"
+
+
 def whole_number(name: str, value: Any, *, at_least: int) -> int:
     """The value as an int, refusing NULL, text, fractions and anything below `at_least`."""
     if isinstance(value, float) and value.is_integer():
@@ -27,6 +37,8 @@ def whole_number(name: str, value: Any, *, at_least: int) -> int:
         raise SqlFunctionError(
             f"{name} must be a whole number of at least {at_least}, not {shown(value)}"
         )
+    if value > _LARGEST_INTEGER:
+        raise SqlFunctionError(f"{name} must be at most {_LARGEST_INTEGER}, not {value}")
     return value
 
 
@@ -64,6 +76,16 @@ def text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise SqlFunctionError(f"{name} must be a text, not {shown(value)}")
     return value
+
+
+def json_value(name: str, value: str) -> Any:
+    """What a JSON text says, refusing what is no JSON, and what is nested deeper than Python reads."""
+    try:
+        return json.loads(value)
+    except RecursionError:
+        raise SqlFunctionError(f"{name} is not valid JSON: it is nested too deep") from None
+    except ValueError as error:
+        raise SqlFunctionError(f"{name} is not valid JSON: {error}") from None
 
 
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:

@@ -10,8 +10,10 @@ does not see that parameter. Parameters with a default are optional in SQL.
 
 import importlib
 import inspect
+import sqlite3
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -177,6 +179,13 @@ def register(connection: apsw.Connection, guard: Guard, functions: Iterable[SqlF
             )
 
 
+def _unforeseen(error: Exception) -> str:
+    return (
+        f"it met what it cannot read ({type(error).__name__}: {str(error)[:100]}): `nearsql check FILE`"
+        " says whether the file is damaged; if it is not, this is a fault of nearsql"
+    )
+
+
 def _callable(
     function: SqlFunction, connection: apsw.Connection, guard: Guard
 ) -> Callable[..., Any]:
@@ -202,23 +211,36 @@ def _callable(
     def named(error: SqlFunctionError) -> SqlFunctionError:
         return SqlFunctionError(f"{function.name}: {error}")
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    @contextmanager
+    def sentences() -> Iterator[None]:
+        """Turns what comes out of a function that reads the file into a sentence.
+
+        A file may hold what its own rules forbid, when somebody took those away.
+        """
         try:
+            yield
+        except SqlFunctionError as error:
+            raise named(error) from error.__cause__
+        except (apsw.Error, sqlite3.Error, MemoryError):
+            raise
+        except Exception as error:
+            if not function.takes_connection:
+                raise
+            raise named(SqlFunctionError(_unforeseen(error))) from error
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with sentences():
             check_arity(args, kwargs)
             if not function.takes_connection:
                 return function.implementation(*args, **kwargs)
             if problem := guard():
                 raise SqlFunctionError(problem)
             return function.implementation(owner(), *args, **kwargs)
-        except SqlFunctionError as error:
-            raise named(error) from error.__cause__
 
     def rows(*args: Any, **kwargs: Any) -> Iterable[Any]:
         result = call(*args, **kwargs)
-        try:
+        with sentences():
             yield from result  # a generator refuses its arguments only now
-        except SqlFunctionError as error:
-            raise named(error) from error.__cause__
 
     def new_aggregate() -> tuple[Any, Callable[..., None], Callable[[Any], Any]]:
         state = function.implementation()

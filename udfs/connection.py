@@ -11,6 +11,7 @@ import sqlite_vec
 
 from nearsql import migrations
 from nearsql.udfs import catalogue, dbapi
+from nearsql.udfs.dbapi.errors import translate
 
 # The page size of new files, and the page cache that goes with it (SQLite's 2 MB would be 31 pages).
 # Large pages read vectors 2-3x faster than 4 KiB ones: docs/design/page_size.md has the measurement.
@@ -72,9 +73,18 @@ def connect(
                 f"{name} is not an SQLite database: give a database file, or a new name to make one"
             ) from error
         if "readonly" in str(error):  # the write-ahead log of a file in a read-only folder
+            which = (
+                f"the folder of {name} is read-only"
+                if os.access(name, os.W_OK)
+                else f"{name} is read-only, and so is its folder"
+            )
             raise dbapi.OperationalError(
-                f"{name} is read-only, and so is its folder, where reading it needs to put a -shm file: "
+                f"{which}, where reading it needs to put a -shm file: "
                 f"copy it elsewhere or, if nobody writes to it, open it as immutable"
+            ) from error
+        if "malformed" in str(error):
+            raise dbapi.DatabaseError(
+                f"{name} is damaged ({error}): take a copy of the file, or `sqlite3 FILE .recover`"
             ) from error
         raise
     except BaseException:
@@ -100,6 +110,14 @@ def prepare(connection: dbapi.Connection) -> None:
     raw = connection.apsw
     if raw in _prepared:
         return
+    try:
+        _prepare(connection, raw)
+    except apsw.Error as error:  # SQLite reads the schema now, which may be damaged
+        raise translate(error) from error
+    _prepared.add(raw)
+
+
+def _prepare(connection: dbapi.Connection, raw: apsw.Connection) -> None:
     if migrations.file_state(connection).state != "foreign":
         raw.pragma("foreign_keys", True)
         raw.pragma("cache_size", -CACHE_KIB)
@@ -114,7 +132,6 @@ def prepare(connection: dbapi.Connection) -> None:
     finally:
         raw.enable_load_extension(False)
     catalogue.register(raw, _Guard(connection), catalogue.load().values())
-    _prepared.add(raw)
 
 
 class _Guard:

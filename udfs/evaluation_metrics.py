@@ -10,8 +10,21 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsql.udfs.errors import SqlFunctionError
+
 Counts = NDArray[np.int64]
 Numbers = NDArray[np.float64]
+
+
+def exact_sum(numbers: Iterable[float]) -> float:
+    """The sum, rounded once. Raises SqlFunctionError when it is more than a number can be."""
+    try:
+        found = math.fsum(numbers)
+    except (OverflowError, ValueError):  # on the way; of infinities of both signs
+        found = math.inf
+    if not math.isfinite(found):
+        raise SqlFunctionError("the numbers are too large: their sum is no finite number")
+    return found
 
 
 def macro_f1(hits: Iterable[int], true: Iterable[int], predicted: Iterable[int]) -> float | None:
@@ -21,14 +34,14 @@ def macro_f1(hits: Iterable[int], true: Iterable[int], predicted: Iterable[int])
     predicted; labels that are neither do not count. None without a label.
     """
     scores = [2 * h / (t + p) for h, t, p in zip(hits, true, predicted, strict=True) if t + p]
-    return math.fsum(scores) / len(scores) if scores else None
+    return exact_sum(scores) / len(scores) if scores else None
 
 
 def mae(true: Numbers, predicted: Numbers) -> float | None:
     """The mean absolute error, (n,) each; None for no rows."""
     if not len(true):
         return None
-    return math.fsum(np.abs(true - predicted).tolist()) / len(true)
+    return exact_sum(np.abs(true - predicted).tolist()) / len(true)
 
 
 def r2(true: Numbers, predicted: Numbers) -> float | None:
@@ -39,9 +52,9 @@ def r2(true: Numbers, predicted: Numbers) -> float | None:
     """
     if len(true) < 2 or (true == true[0]).all():
         return None
-    residual = math.fsum(np.square(true - predicted).tolist())
-    mean = math.fsum(true.tolist()) / len(true)
-    total = math.fsum(np.square(true - mean).tolist())
+    residual = exact_sum(np.square(true - predicted).tolist())
+    mean = exact_sum(true.tolist()) / len(true)
+    total = exact_sum(np.square(true - mean).tolist())
     return 1 - residual / total if total else None
 
 
@@ -54,10 +67,10 @@ def spearman(true: Numbers, predicted: Numbers) -> float | None:
     if n < 2:
         return None
     a, b = mean_ranks(true) - (n + 1) / 2, mean_ranks(predicted) - (n + 1) / 2
-    spread = math.fsum((a * a).tolist()) * math.fsum((b * b).tolist())
+    spread = exact_sum((a * a).tolist()) * exact_sum((b * b).tolist())
     if not spread:
         return None
-    return max(-1.0, min(1.0, math.fsum((a * b).tolist()) / math.sqrt(spread)))
+    return max(-1.0, min(1.0, exact_sum((a * b).tolist()) / math.sqrt(spread)))
 
 
 def mean_ranks(values: Numbers) -> Numbers:

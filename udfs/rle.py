@@ -10,7 +10,6 @@ write where it must not. So nothing here calls it, and nothing should that `read
 All work is done on runs: time and memory follow the length of an RLE, never the size it claims.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.udfs.arguments import shown
+from nearsql.udfs.arguments import json_value, shown, shown_json
 from nearsql.udfs.errors import SqlFunctionError
 
 MAX_PIXELS = 2**32 - 1  # what the format's C readers can count
@@ -56,19 +55,14 @@ class Mask:
 def read_json(name: str, text: Any) -> Mask:
     """The mask in a JSON text as `predictions.mask_json` holds it. Raises SqlFunctionError."""
     if not isinstance(text, str):
-        raise _not_a_mask(name, text)
-    try:
-        return read(name, json.loads(text))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, SqlFunctionError):
-            raise
-        raise SqlFunctionError(f"{name} is not valid JSON: {error}") from None
+        raise _not_a_mask(name, shown(text))
+    return read(name, json_value(name, text))
 
 
 def read(name: str, rle: Any) -> Mask:
     """The mask of an RLE, its counts a list or compressed. Raises SqlFunctionError naming what is wrong."""
     if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
-        raise _not_a_mask(name, json.dumps(rle))
+        raise _not_a_mask(name, shown_json(rle))
     height, width = _size(name, rle["size"])
     counts = _counts(name, rle["counts"])
     if counts.size and counts.min() < 0:
@@ -149,9 +143,9 @@ def _mask(height: int, width: int, starts: Ints, ends: Ints) -> Mask:
     )
 
 
-def _not_a_mask(name: str, value: Any) -> SqlFunctionError:
+def _not_a_mask(name: str, its_value: str) -> SqlFunctionError:
     return SqlFunctionError(
-        f'{name} must be a mask as COCO RLE, {{"size": [height, width], "counts": ...}}, not {shown(value)}'
+        f'{name} must be a mask as COCO RLE, {{"size": [height, width], "counts": ...}}, not {its_value}'
     )
 
 
@@ -164,7 +158,7 @@ def _size(name: str, size: Any) -> tuple[int, int]:
     ):
         raise SqlFunctionError(
             f"{name} must have as its size [height, width], whole numbers from 1 on with a product"
-            f" of at most {MAX_PIXELS}, not {shown(json.dumps(size))}"
+            f" of at most {MAX_PIXELS}, not {shown_json(size)}"
         )
     return size[0], size[1]
 
@@ -181,7 +175,7 @@ def _counts(name: str, counts: Any) -> Ints:
     ):
         raise SqlFunctionError(
             f"{name} must have as its counts a text, or an array of whole numbers of at most"
-            f" {MAX_PIXELS}, not {shown(json.dumps(counts))}"
+            f" {MAX_PIXELS}, not {shown_json(counts)}"
         )
     return np.array(counts, dtype=np.int64)
 

@@ -1,13 +1,12 @@
 """SQL functions that make, read and compare single vectors. Beside them stand sqlite-vec's vec_*."""
 
-import json
 from typing import Any, cast
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.udfs.arguments import one_of, shown, whole_number
+from nearsql.udfs.arguments import json_value, one_of, shown, shown_json, whole_number
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.spaces import find_space
@@ -38,26 +37,26 @@ def parse_vector(name: str, value: Any, dimensions: int | None = None) -> NDArra
 
 
 def _from_json(name: str, text: str) -> NDArray[np.float32]:
-    try:
-        numbers = json.loads(text)
-    except ValueError as error:
-        raise SqlFunctionError(f"{name} is not valid JSON: {error}") from None
-    return from_numbers(name, numbers)
+    return from_numbers(name, json_value(name, text))
 
 
 def from_numbers(name: str, numbers: Any) -> NDArray[np.float32]:
     """The float32 vector of a list of numbers."""
     if not isinstance(numbers, list) or not numbers:
         raise SqlFunctionError(
-            f"{name} must be a JSON array of at least one number, not {shown(json.dumps(numbers))}"
+            f"{name} must be a JSON array of at least one number, not {shown_json(numbers)}"
         )
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise SqlFunctionError(
-                f"{name} must hold only numbers, and holds {shown(json.dumps(number))}"
-            )
+            raise SqlFunctionError(f"{name} must hold only numbers, and holds {shown_json(number)}")
+    try:
+        wide = np.array([float(number) for number in numbers])
+    except OverflowError:  # an integer of hundreds of digits
+        raise SqlFunctionError(
+            f"{name} must hold finite float32 numbers, and one has hundreds of digits"
+        ) from None
     with np.errstate(over="ignore"):  # too large for float32 becomes inf, which is refused
-        return np.array([float(number) for number in numbers]).astype(np.float32)
+        return wide.astype(np.float32)
 
 
 def to_blob(vector: NDArray[Any]) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 from nearsql.udfs.arguments import number, shown
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.errors import SqlFunctionError
+from nearsql.udfs.evaluation_metrics import exact_sum
 
 WEIGHTINGS = ("uniform", "distance", "softmax")
 
@@ -86,8 +87,8 @@ class _Classification(_Votes):
             weights.setdefault(label, []).append(weight)
             nearest[label] = min(distance, nearest.get(label, math.inf))
         # Summed without rounding, so that equal votes are equal in whatever order the rows came.
-        sums = {label: math.fsum(w) for label, w in weights.items()}
-        total = math.fsum(sums.values())
+        sums = {label: exact_sum(w) for label, w in weights.items()}
+        total = exact_sum(sums.values())
         if total == 0:
             return None
         label = min(sums, key=lambda one: (-sums[one], nearest[one], _label_order(one)))
@@ -177,8 +178,8 @@ class VoteValue(_Votes):
     def final(self) -> float | None:
         """The weighted mean."""
         weights = self.weights()
-        total = math.fsum(weights)
+        total = exact_sum(weights)
         if total == 0:
             return None
         values = (weight * vote for (vote, _, _), weight in zip(self.votes, weights, strict=True))
-        return math.fsum(values) / total
+        return exact_sum(values) / total

@@ -4,7 +4,6 @@ A SELECT of item ids, a JSON array of them, or the name of a selection, whose it
 """
 
 import contextlib
-import json
 import re
 from typing import Any, cast
 
@@ -12,7 +11,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.udfs.arguments import shown
+from nearsql.udfs.arguments import json_value, shown
 from nearsql.udfs.errors import SqlFunctionError
 
 _COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*.*?(\*/|$)", re.DOTALL)
@@ -89,10 +88,7 @@ def as_ids(name: str, values: list[Any]) -> NDArray[np.int64]:
 
 def json_array(name: str, text: str) -> list[Any]:
     """The JSON array in a text."""
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise SqlFunctionError(f"{name} is not valid JSON: {error}") from None
+    found = json_value(name, text)
     if not isinstance(found, list):
         raise SqlFunctionError(f"{name} must be a JSON array, not {shown(text)}")
     return found

@@ -104,7 +104,7 @@ def parquet_part(path: str, file: BinaryIO, options: Options) -> Part:
         # Its own handle, since the columns are read while the file is hashed and read elsewhere.
         opened = parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER)
         schema = opened.schema_arrow
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as Parquet: {_short(error)}") from error
     columns = _distinct(path, schema.names)
     id_column = _id_column(path, options.id, columns)
@@ -131,7 +131,7 @@ def parquet_part(path: str, file: BinaryIO, options: Options) -> Part:
     def batches(n_rows: int) -> Iterator[Any]:
         try:
             yield from opened.iter_batches(n_rows, columns=reading, use_threads=False)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read as Parquet: {_short(error)}") from error
 
     n = opened.metadata.num_rows
@@ -302,4 +302,6 @@ def _list(columns: Sequence[str]) -> str:
 
 
 def _short(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "a name in it is not UTF-8"
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

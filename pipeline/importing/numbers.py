@@ -34,7 +34,7 @@ def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     except BadNumbers:
         raise
     except Exception as error:  # numpy tokenizes the header as Python, with all the errors of that
-        raise BadNumbers(f"it is no array in numpy's format: {str(error)[:200]}") from error
+        raise BadNumbers("it is no array in numpy's format: its header cannot be read") from error
     if dtype.hasobject:
         raise BadNumbers(
             "it holds Python objects, which only pickle could load: save it as numbers"

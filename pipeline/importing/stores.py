@@ -34,7 +34,8 @@ def opened_store(path: str) -> Iterator[dbapi.Connection]:
             f"{path} has changes that lie in {wal} as yet: close the program that writes to it, or run"
             f" `sqlite3 {path} 'pragma wal_checkpoint(truncate)'`"
         )
-    db = connection.connect_quietly(path, immutable=True)
+    with _readable(path):
+        db = connection.connect_quietly(path, immutable=True)
     try:
         db.apsw.pragma("trusted_schema", False)
         db.apsw.pragma("cell_size_check", True)

@@ -252,7 +252,13 @@ def _metadata_json(cells: Mapping[str, Any], columns: _Columns) -> str:
     used = (columns.text, columns.label, columns.sequence)
     try:
         return as_json({name: value for name, value in cells.items() if name not in used})
-    except (ValueError, RecursionError) as error:
+    except UnicodeEncodeError as error:
+        raise _NotAnItem(
+            "its other columns cannot be kept: half of a surrogate pair is no text"
+        ) from error
+    except RecursionError as error:
+        raise _NotAnItem("its other columns cannot be kept: they are nested too deep") from error
+    except ValueError as error:
         raise _NotAnItem(f"its other columns cannot be kept: {error}") from error
 
 

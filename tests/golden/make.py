@@ -17,7 +17,7 @@ from sqlite_utils import Database
 from nearsql import migrations
 from nearsql.migrations.migrations import migration
 from nearsql.udfs import dbapi
-from tests.golden.rows import FILLED_BY_OTHERS, ROWS, T
+from tests.golden.rows import ROWS, T
 
 HERE = Path(__file__).parent
 

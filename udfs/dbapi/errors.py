@@ -46,6 +46,9 @@ _CLASS_OF_APSW_ERROR: dict[type[apsw.Error], type[sqlite3.Error]] = {
 _WRONG_COUNT = re.compile(r"Incorrect number of bindings supplied\.\s+(.*) and (there are .*?)\.  ")
 _NONE_NAMED = re.compile(r"Binding (\d+) has no name, but you supplied a dict ")
 
+# How APSW calls the frames that it adds to tracebacks.
+_FUNCTION = re.compile(r"user-defined-(?:scalar|aggregate-step|aggregate-final)-(.+)")
+
 CLOSED_DATABASE = "Cannot operate on a closed database."
 
 
@@ -83,7 +86,32 @@ def from_callback(error: Exception) -> BaseException:
         return error
     if isinstance(error, apsw.Error):
         return translate(error)
+    if isinstance(error, UnicodeDecodeError):
+        return sqlite3.OperationalError(_not_utf8(error))
     return sqlite3.OperationalError(str(error) or type(error).__name__)
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    """What is wrong when a text that a function was given is not text: SQLite does not look.
+
+    APSW reads arguments before it calls anything of ours, and names the function in the traceback only.
+    """
+    places, at = [], error.__traceback__
+    while at is not None:
+        places.append(at.tb_frame.f_code.co_name)
+        at = at.tb_next
+    found = next((found for place in reversed(places) if (found := _FUNCTION.match(place))), None)
+    if found is not None:
+        where = f"{found[1]}: an argument"
+    elif "VirtualTable.xFilter" in places:
+        where = "an argument of a table-valued function"
+    else:
+        where = "a value"
+    byte = error.object[error.start]
+    return (
+        f"{where} is a text that is not valid UTF-8 (byte {byte:#04x} at {error.start}): hand it over as"
+        " a BLOB, or mend it"
+    )
 
 
 def _reworded(error: apsw.Error, message: str) -> str:

@@ -1,0 +1,153 @@
+"""The process in which inputs are tried: `python -m tests.fuzz.tried FOLDER`, asked by trying.py.
+
+It reads requests from standard input and answers each on standard output, pickled: both ends are ours. It
+dies by itself when one of them takes more than its seconds of processor time, which are not spent by
+waiting for a busy machine.
+"""
+
+import math
+import os
+import pickle
+import resource
+import signal
+import sqlite3
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import apsw
+
+from nearsql.udfs import catalogue, connection, dbapi
+from nearsql.udfs.errors import SqlFunctionError
+from tests.fuzz.outcomes import Outcome, refused
+from tests.fuzz.values import NotUtf8, Zeros
+
+# Of processor time. What is started for the first time in a process has the longer one: numba loads then.
+SECONDS = 5.0
+SECONDS_FIRST = 120.0
+# A call that asks for more has believed a number that it was given.
+_MEMORY = 6 * 2**30
+_ROWS = 3000
+_LARGEST_FILE = 2**30
+
+
+def call_of(name: str, arguments: Sequence[Any], names: Sequence[str] | None) -> tuple[str, tuple]:
+    """The SQL of one call of a function, and its parameters. names: of a table function's arguments."""
+    function = catalogue.load()[name]
+    sql, values = [], []
+    for argument in arguments:
+        if isinstance(argument, NotUtf8):
+            sql.append("cast(? as text)")
+            values.append(argument.data)
+        elif isinstance(argument, Zeros):
+            sql.append("zeroblob(?)")
+            values.append(argument.length)
+        else:
+            sql.append("?")
+            values.append(argument)
+    if function.kind == "aggregate":
+        # Two rows and one; `names` says nothing here.
+        columns = ", ".join(f"column{n + 1}" for n in range(len(sql)))
+        row = f"({', '.join(sql)})" if sql else "(1)"
+        return f"select {name}({columns}) from (values {row}, {row})", tuple(values) * 2
+    if function.kind == "table" and names is not None:
+        where = " and ".join(f'"{n}" = {s}' for n, s in zip(names, sql, strict=True))
+        return f"select * from {name}" + (f" where {where}" if where else ""), tuple(values)
+    source = "select * from " if function.kind == "table" else "select "
+    return f"{source}{name}({', '.join(sql)})", tuple(values)
+
+
+def try_call(db: dbapi.Connection, name: str, arguments: Any, names: Any) -> Outcome:
+    """Calls an SQL function and looks at what comes."""
+    sql, values = call_of(name, arguments, names)
+    try:
+        rows = db.execute(sql, values).fetchmany(_ROWS)
+    except sqlite3.Error as error:
+        root: BaseException = error
+        while root.__cause__ is not None and not isinstance(root, SqlFunctionError):
+            root = root.__cause__
+        if isinstance(root, sqlite3.Error | apsw.Error | SqlFunctionError):
+            return refused(str(error), names=name)
+        if isinstance(root, UnicodeDecodeError):
+            # APSW stumbles over it before a table function is called, and does not say which.
+            is_table = catalogue.load()[name].kind == "table"
+            return refused(str(error), names="a table-valued function" if is_table else name)
+        return Outcome("leaked", "".join(traceback.format_exception(root))[-1500:])
+    for row in rows:
+        for value in row:
+            # A label may be anything that was given.
+            if isinstance(value, float) and not math.isfinite(value) and value not in arguments:
+                return Outcome("wrong", f"{value} is among the results: {row!r:.300}")
+    return Outcome("taken", f"{len(rows)} rows")
+
+
+def _spin() -> None:
+    signal.setitimer(signal.ITIMER_PROF, 0.2)
+    while True:
+        pass
+
+
+# For the test that looks at whether this process notices: no functions of SQL.
+_DEATHS = {"spin": _spin, "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV)}
+
+
+class _Tries:
+    """What this process knows to try."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: set[str] = set()
+        self._db: dbapi.Connection | None = None
+
+    def answer(self, request: tuple[Any, ...]) -> Outcome:
+        """The outcome of one request: ("call", function, arguments, names) or ("read", target, files)."""
+        what = f"{request[0]} {request[1]}"
+        self._limit(SECONDS if what in self._known else SECONDS_FIRST)
+        try:
+            if request[1] in _DEATHS:
+                _DEATHS[request[1]]()
+            if request[0] == "call":
+                return try_call(self._filled(), *request[1:])
+            from tests.fuzz.targets import try_files
+
+            return try_files(self._folder, *request[1:])
+        except MemoryError:
+            return Outcome("leaked", "it asked for more memory than a small file needs")
+        except Exception:  # noqa: BLE001 - whatever it is, it is what is looked for
+            return Outcome("leaked", traceback.format_exc()[-1500:])
+        finally:
+            self._limit(0)
+            self._known.add(what)
+
+    def _filled(self) -> dbapi.Connection:
+        if self._db is None:
+            self._db = connection.connect(self._folder / "filled.db", read_only=True)
+        return self._db
+
+    def _limit(self, seconds: float) -> None:
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # the signal ends the process
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    # Whatever a library prints must not come between the answers.
+    answers: BinaryIO = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    tries = _Tries(folder)
+    while True:
+        try:
+            request = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        pickle.dump(tries.answer(request), answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
