@@ -19,6 +19,9 @@ ARGUMENTS = [
     "--ignore-gpu-blocklist",
 ]
 
+# Milliseconds that a page may take for what it does: how busy the machine is must not decide a test.
+PATIENCE = 120_000
+
 
 @contextmanager
 def chromium() -> Iterator[Any]:
@@ -31,6 +34,13 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+def window(browser: Any, **options: Any) -> Any:
+    """A new context of the browser, whose pages are waited for with patience."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    return context
 
 
 class Watched:

@@ -14,23 +14,27 @@ const SOON = {};
 const WINDOW_AFTER = 250; // ms that a view must rest before more of a sampled map is asked for
 const MARGIN = 0.5; // of the view's size, asked for on each side of it
 
+/** Asks for the points of a map and, with a key, for their colours: MapView.load takes them. */
+export function askMap(settings, key = null) {
+  return {
+    key,
+    points: fetchMap(settings.columns),
+    colours: key
+      ? fetchColours(settings.colours, key).catch(() => null) // asked for again by colourBy
+      : Promise.resolve(null),
+  };
+}
+
 export class MapView {
   /**
    * @param {HTMLElement} frame with .canvas, .names, .status and .sampled
    * @param {{run, columns, colours, space, title}} settings
-   * @param {string} key what the points are coloured by at first
    * @param on what happens: hover(view, point or -1), click(view, point), lasso(view, polygon),
    *   moved(view), changed(view) when other points of a sampled map came
    */
-  constructor(frame, settings, key, on) {
+  constructor(frame, settings, on) {
     this.frame = frame;
     this.settings = settings;
-    // Asked for before anything is made: the server works meanwhile.
-    this.coming = {
-      key,
-      points: fetchMap(settings.columns),
-      colours: fetchColours(settings.colours, key).catch(() => null), // colourBy asks again
-    };
     this.on = on;
     this.host = frame.querySelector(".canvas");
     this.statusLine = frame.querySelector(".status");
@@ -51,10 +55,9 @@ export class MapView {
     });
   }
 
-  /** Takes the whole map, or an even sample of it, and its first colours, once they have come. */
-  async load() {
+  /** Takes the whole map, or an even sample of it, and its first colours: what askMap asked for. */
+  async load({ key, points, colours }) {
     this.say("Loading the points");
-    const { key, points, colours } = this.coming;
     this.#take(await points);
     this.isWhole = this.points.n === this.points.total;
     this.scatter.fit();

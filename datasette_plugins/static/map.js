@@ -11,7 +11,7 @@ import { shared } from "./map-ids.js";
 import { listen } from "./map-keys.js";
 import { Legend } from "./map-legend.js";
 import { Panel } from "./map-panel.js";
-import { MapView } from "./map-view.js";
+import { MapView, askMap } from "./map-view.js";
 
 const NOISE = -1; // the codes of map_colours.py
 const WITHOUT = -2;
@@ -38,11 +38,14 @@ let isStarted = false;
 const colourBy = new ColourBy(document.getElementById("colouring"), recolour);
 colourBy.set(asked.colour);
 
+// Asked for before anything else is made: the server works meanwhile.
+const coming = settings.maps.map((map) => askMap(map, colourBy.key));
+
 const card = new Card(document.getElementById("card"), settings.items);
 
 const views = [...document.querySelectorAll(".canvas-frame")].map(
   (frame, k) =>
-    new MapView(frame, settings.maps[k], colourBy.key, {
+    new MapView(frame, settings.maps[k], {
       hover: (view, point) => hover(view, point),
       click: (view, point) => panel.open(view.points.ids[point]),
       lasso: (view, polygon) => lasso(view, polygon),
@@ -367,7 +370,7 @@ function remember() {
 
 async function start() {
   try {
-    await Promise.all(views.map((view) => view.load()));
+    await Promise.all(views.map((view, k) => view.load(coming[k])));
   } catch (error) {
     for (const view of views) view.say(error.message);
     return;

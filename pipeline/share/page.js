@@ -3,7 +3,7 @@
 import { fetchColours } from "./columns.js";
 import { otherColours, palette } from "./map-colours.js";
 import { Legend } from "./map-legend.js";
-import { MapView } from "./map-view.js";
+import { MapView, askMap } from "./map-view.js";
 
 const NOISE = -1;
 const WITHOUT = -2;
@@ -361,7 +361,7 @@ async function start() {
     held.colours.set("plain", async () => plain(view.points));
   }
   tell();
-  await view.load();
+  await view.load(askMap(view.settings));
   view.isWhole = true; // there is no server to ask for more
   view.frame.querySelector(".sampled").textContent =
     `${facts.points.shown.toLocaleString("en")} of ${facts.points.all.toLocaleString("en")} points shown, evenly`;

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from chromium import chromium
+from chromium import chromium, window
 from scatter_page import Map
 
 
@@ -23,8 +23,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def map_context(browser: Any) -> Iterator[Any]:
     """A window for the maps of one file of tests."""
-    opened = browser.new_context(viewport={"width": 700, "height": 500})
-    opened.set_default_timeout(30_000)
+    opened = window(browser, viewport={"width": 700, "height": 500})
     yield opened
     opened.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from chromium import Watched, chromium
+from chromium import Watched, chromium, window
 from everything import Everything, addresses, build
 from served import free_port
 
@@ -38,7 +38,10 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Everything:
 @pytest.fixture(scope="module")
 def link(everything: Everything) -> Iterator[str]:
     """The link by which `nearsql serve` lets its user write, while it serves."""
-    main = "from nearsql.pipeline.cli import main; main()"
+    main = (
+        "from nearsql.pipeline.commands import serve; serve.SQL_TIME_LIMIT_MS = 120_000;"
+        "from nearsql.pipeline.cli import main; main()"
+    )
     arguments = ("serve", str(everything.path), "--port", str(free_port()), "--no-open")
     process = subprocess.Popen(
         [sys.executable, "-c", main, *arguments],
@@ -62,7 +65,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def cookies(browser: Any, link: str) -> list[dict[str, Any]]:
     """Those of somebody who has followed the link, which works once."""
-    context = browser.new_context()
+    context = window(browser)
     page = context.new_page()
     page.goto(link)
     assert page.url.endswith("/-/nearsql/gallery")
@@ -76,7 +79,7 @@ def test_every_page(
     browser: Any, everything: Everything, link: str, cookies: Any, scheme: str
 ) -> None:
     """With all forms, as it is for somebody who may write; and no wider than a telephone."""
-    context = browser.new_context(viewport=WINDOW, color_scheme=scheme)
+    context = window(browser, viewport=WINDOW, color_scheme=scheme)
     context.add_cookies(cookies)
     watched = Watched(context.new_page())
     page = watched.page

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import Watched, chromium
+from chromium import Watched, chromium, window
 from judged_images import HEIGHT, WIDTH, add_detector, add_images, annotate, judge
 from PIL import Image
 from served import free_port, server
@@ -62,7 +62,7 @@ def browser() -> Iterator[Any]:
 def watched(browser: Any, address: str, request: pytest.FixtureRequest) -> Iterator[Watched]:
     """The page in a light window, or as the test's parameter says."""
     scheme = getattr(request, "param", "light")
-    context = browser.new_context(viewport={"width": 1300, "height": 900}, color_scheme=scheme)
+    context = window(browser, viewport={"width": 1300, "height": 900}, color_scheme=scheme)
     page = Watched(context.new_page())
     page.page.goto(address)
     page.page.wait_for_function("document.querySelector('.thing img').naturalWidth > 0")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from chromium import Watched, chromium
+from chromium import Watched, chromium, window
 from cluster_tree import ITEMS, SPACE, Tree, build
 from itsdangerous import URLSafeSerializer
 from served import free_port, server
@@ -47,8 +47,7 @@ def browser() -> Iterator[Any]:
 
 
 def opened(browser: Any, address: str, **options: Any) -> Watched:
-    context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
-    context.set_default_timeout(20_000)
+    context = window(browser, **{"viewport": {"width": 1100, "height": 800}, **options})
     cookie = URLSafeSerializer(SECRET, "actor").dumps({"a": {"id": "root"}})
     context.add_cookies([{"name": "ds_actor", "value": cookie, "url": address.partition("/-/")[0]}])
     return Watched(context.new_page())

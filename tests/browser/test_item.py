@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import Watched, chromium
+from chromium import Watched, chromium, window
 from judged_images import add_images, add_space
 from served import free_port, server
 
@@ -52,7 +52,7 @@ def browser() -> Iterator[Any]:
 def watched(browser: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
     """A light window on a desk, or as the test's parameter says."""
     scheme, size = getattr(request, "param", "light-desk").split("-")
-    context = browser.new_context(viewport=SIZES[size], color_scheme=scheme)
+    context = window(browser, viewport=SIZES[size], color_scheme=scheme)
     page = Watched(context.new_page())
     yield page
     page.close()

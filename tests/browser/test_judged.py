@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from chromium import Watched, chromium
+from chromium import Watched, chromium, window
 from itsdangerous import URLSafeSerializer
 from judged_pages import MISLABELLED, Judged, build
 from served import free_port, server
@@ -53,12 +53,9 @@ def opened(
 ) -> Iterator[Watched]:
     """A page of root's. With the parameter False, without scripts."""
     scripts = getattr(request, "param", True)
-    context = browser.new_context(
-        viewport={"width": 1200, "height": 800}, java_script_enabled=scripts
-    )
+    context = window(browser, viewport={"width": 1200, "height": 800}, java_script_enabled=scripts)
     cookie = URLSafeSerializer(SECRET, "actor").dumps({"a": {"id": "root"}})
     context.add_cookies([{"name": "ds_actor", "value": cookie, "url": address}])
-    context.set_default_timeout(20_000)
     page = Watched(context.new_page())
     yield page
     with closing(connection.connect(judged.path)) as db:

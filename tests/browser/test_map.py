@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from chromium import chromium
+from chromium import chromium, window
 from gallery import COLOURS, IMAGES, PER_COLOUR, Gallery, build
 from mapped import MapPage
 from served import free_port, server
@@ -32,8 +32,7 @@ def address(gallery: Gallery) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def context() -> Iterator[Any]:
     with chromium() as browser:
-        opened = browser.new_context(viewport={"width": 1100, "height": 750}, color_scheme="light")
-        opened.set_default_timeout(30_000)
+        opened = window(browser, viewport={"width": 1100, "height": 750}, color_scheme="light")
         yield opened
         opened.close()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import chromium
+from chromium import chromium, window
 from datasette.app import Datasette
 from gallery import IMAGES, PER_COLOUR, Gallery, build
 from mapped import MapPage
@@ -69,8 +69,7 @@ def browser() -> Iterator[Any]:
 def opened(
     browser: Any, address: str, *, is_root: bool = True, **options: Any
 ) -> Iterator[MapPage]:
-    context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **options})
-    context.set_default_timeout(30_000)
+    context = window(browser, **{"viewport": {"width": 1200, "height": 800}, **options})
     if is_root:
         value = Datasette([], secret=SECRET).sign({"a": {"id": "root"}}, "actor")
         context.add_cookies([{"name": "ds_actor", "value": value, "url": address}])

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from chromium import Watched, chromium
+from chromium import Watched, chromium, window
 from compared import SPACE, Compared, build
 from gallery import build as build_gallery
 from served import free_port, server
@@ -36,7 +36,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(params=[("light", 1280), ("dark", 390)], ids=["light", "dark phone"])
 def watched(browser: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
     scheme, width = request.param
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    context = window(browser, viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = Watched(context.new_page())
     yield page
     page.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import window
 from scatter_page import (
     BLUE,
     GREEN,
@@ -130,7 +131,7 @@ def test_numbers_are_places_on_a_scale(drawn: Map, painter: str) -> None:
 
 @pytest.mark.parametrize("painter", PAINTERS)
 def test_on_a_fine_screen_points_are_as_large(browser: Any, painter: str) -> None:
-    page = browser.new_page(viewport={"width": 700, "height": 500}, device_scale_factor=2)
+    page = window(browser, viewport={"width": 700, "height": 500}, device_scale_factor=2).new_page()
     drawn = Map(page)
     drawn.make([0, 1, 0.5], [0, 0.5, 0.25], painter)
     drawn.colour([0, 1, 2])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import window
 from scatter_page import HEIGHT, MAKE, WIDTH, Map, clustered
 
 pytestmark = pytest.mark.browser
@@ -87,7 +88,7 @@ def test_zoom_has_ends(drawn: Map) -> None:
 
 
 def test_two_fingers_pinch_and_one_taps(browser: Any) -> None:
-    page = browser.new_page(viewport={"width": 700, "height": 500}, has_touch=True)
+    page = window(browser, viewport={"width": 700, "height": 500}, has_touch=True).new_page()
     drawn = Map(page)
     drawn.make([0, 1, 2], [0, 1, 0])
     drawn.js("s.whenDrawn()")

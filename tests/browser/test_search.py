@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from chromium import Watched, chromium
+from chromium import Watched, chromium, window
 from searched import IMAGES, PIXELS, TFIDF, build, greys
 from served import free_port, server
 
@@ -39,10 +39,9 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(params=[True], ids=["scripts"])
 def watched(browser: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
-    context = browser.new_context(
-        viewport={"width": 1100, "height": 800}, java_script_enabled=request.param
+    context = window(
+        browser, viewport={"width": 1100, "height": 800}, java_script_enabled=request.param
     )
-    context.set_default_timeout(20_000)
     page = Watched(context.new_page())
     yield page
     page.close()

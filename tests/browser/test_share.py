@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import chromium
+from chromium import chromium, window
 from gallery import IMAGES, PER_COLOUR, SCRIPT, Gallery, build
 from PIL import Image
 from playwright.sync_api import expect
@@ -48,8 +48,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser: Any, site: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    context = browser.new_context(
-        viewport={"width": 1100, "height": 700}, color_scheme=request.param, offline=True
+    context = window(
+        browser, viewport={"width": 1100, "height": 700}, color_scheme=request.param, offline=True
     )
     opened = context.new_page()
     said: list[str] = []
@@ -140,7 +140,7 @@ def test_pointer_and_keyboard(page: Any) -> None:
 
 
 def test_a_telephone(browser: Any, site: Path) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    context = window(browser, viewport={"width": 390, "height": 844}, has_touch=True)
     opened = context.new_page()
     opened.goto(site.as_uri())
     opened.wait_for_selector("body[data-complete]")
