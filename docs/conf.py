@@ -26,6 +26,8 @@ html_show_copyright = False
 html_copy_source = False
 html_last_updated_fmt = None
 html_use_index = False
+# What is shown is what stands there: -- stays --.
+smartquotes = False
 
 _SECTION = re.compile(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 _ENTRY = re.compile(r"^- \[(.+?)\]\(([\w/-]+)\.md\)", re.MULTILINE)
