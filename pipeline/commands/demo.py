@@ -26,6 +26,7 @@ def command(file: str) -> None:
         )
     started = time.perf_counter()
     say(f"building {file} from scikit-learn's digits: ingest, embed, cluster, project, judge")
+    say("the first time after an installation, compiling takes about a minute of it")
     db = connection.create(file)
     facts = demo.build(db, quiet=False)
     (clusters,) = db.execute("select max(id) from runs where kind = 'cluster'").fetchone()
