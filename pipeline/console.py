@@ -14,6 +14,13 @@ import click
 # Nothing can be written: the disk's fault, or the quota's, whatever was to be written.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
+# What SQLite says when the system refuses it something, and what to do about it.
+_OF_THE_SYSTEM = {
+    "database or disk is full": "make room, and run the command again; what was written until now is kept",
+    "disk I/O error": "the system would not read or write the file; see to its disk, to a quota and to"
+    " `ulimit -f`, and run the command again; what was written until now is kept",
+}
+
 
 class Progress(Protocol):
     """Told how far the work is."""
@@ -141,6 +148,8 @@ def _cell(value: Any) -> str:
 
 def is_for_the_user(error: BaseException) -> bool:
     """Whether the error is a sentence about the user's input, not a fault of ours."""
+    import apsw
+
     from nearsql.udfs import dbapi
     from nearsql.udfs.errors import SqlFunctionError
 
@@ -150,9 +159,9 @@ def is_for_the_user(error: BaseException) -> bool:
         error, UnicodeEncodeError
     ):  # bytes that are no UTF-8 among the words of a command
         return error.reason == "surrogates not allowed"
-    return isinstance(error, dbapi.Error | SqlFunctionError | LookupError | UserError) and not (
-        isinstance(error, KeyError | IndexError)
-    )
+    # What is done on the raw connection fails with APSW's own errors: a full disk does not ask where.
+    ours = dbapi.Error | apsw.Error | SqlFunctionError | LookupError | UserError
+    return isinstance(error, ours) and not isinstance(error, KeyError | IndexError)
 
 
 def sentence(error: BaseException) -> str:
@@ -161,6 +170,9 @@ def sentence(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"cannot write: {error.strerror}"
+    for words, what_to_do in _OF_THE_SYSTEM.items():
+        if str(error).endswith(words):
+            return f"{error}: {what_to_do}"
     if isinstance(error, UnicodeEncodeError):
         return f"not UTF-8: {error.object[:60]!r}"
     return str(error) or type(error).__name__

@@ -265,7 +265,7 @@ def main(words: Sequence[str] | None = None) -> int:
     seed = random.randrange(10**6) if given.seed is None else given.seed
     pipelines = chosen(given.pipelines, is_quick=given.quick)
     times = given.times if given.each is None else given.each * len(pipelines)
-    import_everything()
+    import_everything(with_maps=not given.quick)
     started = time.monotonic()
     print(f"seed {seed}", HEAD, sep="\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="nearsql-crashes-") as folder:

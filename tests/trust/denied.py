@@ -168,15 +168,15 @@ def deny(killer: Killer, pipeline: str, denial: str) -> Case:
     return Case(denial, pipeline, done.code, done.err, faults)
 
 
-def cases(names: Sequence[str], denials: Sequence[str], folder: Path) -> Iterator[Case]:
-    """What comes of every denial of every pipeline of these names."""
+def cases(asked: Sequence[tuple[str, str]], folder: Path) -> Iterator[Case]:
+    """What comes of each (denial, name of a pipeline)."""
     base = folder / "base"
     in_child(lambda: build(base))
-    for pipeline in chosen(names, is_quick=True):
+    for pipeline in chosen(list(dict.fromkeys(name for _, name in asked)), is_quick=False):
         work = folder / pipeline.name
         work.mkdir()
         killer = Killer(pipeline, base / "base.db", base / "inputs", work)
-        for denial in denials:
+        for denial in [denial for denial, name in asked if name == pipeline.name]:
             yield deny(killer, pipeline.name, denial)
 
 
@@ -184,17 +184,27 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command; its exit code is 1 when anything is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--mounted", action="store_true", help="a real file system, as root")
-    parser.add_argument("--denial", action="append", help="only this one")
-    parser.add_argument("pipelines", nargs="*", help="only these")
+    parser.add_argument("cases", nargs="*", help='only these, as "no more pages: label"')
     given = parser.parse_args(words)
-    import_everything()
-    denials = [MOUNTED] if given.mounted else given.denial or [*DENIALS]
+    import_everything(with_maps=False)
+    denials = [MOUNTED] if given.mounted else [*DENIALS]
+    every = [(denial, each.name) for each in chosen([], is_quick=True) for denial in denials]
+    asked = [_case(text) for text in given.cases] or every
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="nearsql-denied-") as folder:
-        for case in cases(given.pipelines, denials, Path(folder)):
+        for case in cases(asked, Path(folder)):
             print(json.dumps(asdict(case)), flush=True)
             wrong += bool(case.faults)
     return int(wrong > 0)
+
+
+def _case(text: str) -> tuple[str, str]:
+    denial, _, name = text.partition(": ")
+    if denial not in (*DENIALS, MOUNTED):
+        raise SystemExit(
+            f"there is no denial {denial!r}: there are {', '.join(DENIALS)}, {MOUNTED}"
+        )
+    return denial, name
 
 
 if __name__ == "__main__":

@@ -265,8 +265,8 @@ def _end(child: int, ended: int, delay: float | None = None) -> int:
     return status
 
 
-def import_everything() -> None:
-    """What any command may need, so that children need not import it.
+def import_everything(*, with_maps: bool = True) -> None:
+    """What any command may need, so that children need not import it. with_maps: also UMAP and t-SNE.
 
     But for evoc, which starts threads when it is imported: those do not live on in a child.
     """
@@ -275,16 +275,17 @@ def import_everything() -> None:
 
     import faiss
     import hdbscan
-    import openTSNE
     import pyarrow.parquet
     import sklearn.decomposition
     import sklearn.feature_extraction.text
     import sklearn.metrics
-    import umap
 
     from nearsql import pipeline
 
-    del faiss, hdbscan, openTSNE, pyarrow, sklearn, umap
+    del faiss, hdbscan, pyarrow, sklearn
+    if with_maps:
+        importlib.import_module("umap")
+        importlib.import_module("openTSNE")
     for module in pkgutil.walk_packages(pipeline.__path__, "nearsql.pipeline."):
         if not _needs_torch(module.name):
             importlib.import_module(module.name)
