@@ -17,7 +17,14 @@ from nearsql.pipeline.project import PACKAGES
 from nearsql.pipeline.replay import RecordedRun
 from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.run_spaces import refuse_if_changed, refuse_other_result, run_read_by
-from nearsql.pipeline.runs import hash_rows, immediate, run, run_input, space_input
+from nearsql.pipeline.runs import (
+    has_stopped,
+    hash_rows,
+    immediate,
+    run,
+    run_input,
+    space_input,
+)
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
 from nearsql.udfs.map_model import find_map, made_space
@@ -56,8 +63,6 @@ def place(
     source = space_input(db, found.space.name)
     asked = {"run": map_run, "space_id": source.space_id}
     to_do = [item for (item,) in db.execute(read_sql(__package__, "not_on_map"), asked)]
-    if not to_do:
-        return PlaceResult(map_run, source.name, None, {"placed": 0})
     (sha256,) = db.execute("select result_sha256 from runs where id = ?", (map_run,)).fetchone()
     parameters = {
         "run": map_run,
@@ -66,12 +71,15 @@ def place(
         "generation": source.generation,
         "generation_token": source.generation_token,
     }
+    packages = PACKAGES[found.settings.method]
+    if not to_do and not has_stopped(db, KIND, parameters=parameters, packages=packages):
+        return PlaceResult(map_run, source.name, None, {"placed": 0})
     with run(
         db,
         KIND,
         parameters=parameters,
         inputs=[run_input(db, map_run), source],
-        packages=PACKAGES[found.settings.method],
+        packages=packages,
         resume=True,
     ) as current:
         with progress(f"items of {source.name} placed", len(to_do), quiet=quiet) as bar:

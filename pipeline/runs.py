@@ -139,13 +139,7 @@ def run(
     """
     mark_interrupted(db)
     identity = {
-        "kind": kind,
-        "model_id": model_id,
-        "parent_run_id": parent_run_id,
-        "parameters_json": json.dumps(parameters, sort_keys=True),
-        "seed": seed,
-        "versions_json": json.dumps(versions(packages), sort_keys=True),
-        "device": device,
+        **_identity(kind, parameters, seed, model_id, parent_run_id, packages, device),
         "process": this_process(),
     }
     with immediate(db):
@@ -176,14 +170,54 @@ def run(
             _record_end(current, "finished", None)
 
 
+def has_stopped(
+    db: dbapi.Connection, kind: str, *, parameters: Mapping[str, Any], packages: Sequence[str] = ()
+) -> bool:
+    """Whether a run like this one stopped on the way, so that `run` with `resume` goes on with it.
+
+    It may have written all there is to write, and only not have ended.
+    """
+    mark_interrupted(db)
+    identity = _identity(kind, parameters, None, None, None, packages, "cpu")
+    row = db.execute(f"select status {_LIKE_THIS}", identity).fetchone()
+    return row is not None and row[0] in ("interrupted", "failed")
+
+
+def _identity(
+    kind: str,
+    parameters: Mapping[str, Any],
+    seed: int | None,
+    model_id: int | None,
+    parent_run_id: int | None,
+    packages: Sequence[str],
+    device: str,
+) -> dict[str, Any]:
+    """All that two runs must have in common for the one to go on where the other stopped."""
+    return {
+        "kind": kind,
+        "model_id": model_id,
+        "parent_run_id": parent_run_id,
+        "parameters_json": json.dumps(parameters, sort_keys=True),
+        "seed": seed,
+        "versions_json": json.dumps(versions(packages), sort_keys=True),
+        "device": device,
+    }
+
+
+# The last run of an identity that has not finished.
+_LIKE_THIS = (
+    "from runs"
+    " where kind = :kind and model_id is :model_id and parent_run_id is :parent_run_id"
+    " and parameters_json = :parameters_json and seed is :seed"
+    " and versions_json = :versions_json and device = :device and status <> 'finished'"
+    " order by id desc limit 1"
+)
+
+
 def _resumed(db: dbapi.Connection, identity: Mapping[str, Any]) -> Run | None:
     """The last run like this one that stopped on the way, running again; None when there is none."""
     row = db.execute(
-        "select id, status, process, counts_json, timings_json, duration_ms from runs"
-        " where kind = :kind and model_id is :model_id and parent_run_id is :parent_run_id"
-        " and parameters_json = :parameters_json and seed is :seed"
-        " and versions_json = :versions_json and device = :device and status <> 'finished'"
-        " order by id desc limit 1",
+        f"select id, status, process, counts_json, timings_json, duration_ms {_LIKE_THIS}",
         identity,
     ).fetchone()
     if row is None:

@@ -21,7 +21,14 @@ from nearsql.pipeline.console import progress
 from nearsql.pipeline.replay import RecordedRun
 from nearsql.pipeline.result_tables import Again, ResultTable
 from nearsql.pipeline.run_spaces import refuse_if_changed, refuse_other_result, run_read_by
-from nearsql.pipeline.runs import hash_rows, immediate, run, run_input, space_input
+from nearsql.pipeline.runs import (
+    has_stopped,
+    hash_rows,
+    immediate,
+    run,
+    run_input,
+    space_input,
+)
 from nearsql.udfs import dbapi
 from nearsql.udfs.clustering.cluster_model import find_model
 from nearsql.udfs.sql_files import read_sql
@@ -60,8 +67,6 @@ def assign(db: dbapi.Connection, clustering_run: int, *, quiet: bool = True) -> 
     source = space_input(db, matrix.space.name)
     asked = {"run": clustering_run, "space_id": source.space_id}
     to_do = [item for (item,) in db.execute(read_sql(__package__, "not_in_run"), asked)]
-    if not to_do:
-        return AssignResult(clustering_run, source.name, None, {"assigned": 0})
     (sha256,) = db.execute(
         "select result_sha256 from runs where id = ?", (clustering_run,)
     ).fetchone()
@@ -72,6 +77,8 @@ def assign(db: dbapi.Connection, clustering_run: int, *, quiet: bool = True) -> 
         "generation": source.generation,
         "generation_token": source.generation_token,
     }
+    if not to_do and not has_stopped(db, KIND, parameters=parameters, packages=PACKAGES):
+        return AssignResult(clustering_run, source.name, None, {"assigned": 0})
     inputs = [run_input(db, clustering_run), source]
     with run(
         db, KIND, parameters=parameters, inputs=inputs, packages=PACKAGES, resume=True
@@ -94,7 +101,7 @@ def assign(db: dbapi.Connection, clustering_run: int, *, quiet: bool = True) -> 
             "assigned": len(first),
             "joined": len(first) - noise,
             "noise": noise,
-            "noise_share": round(noise / len(first), 4),
+            "noise_share": round(noise / max(1, len(first)), 4),
         }
         current.result_sha256 = hash_rows(written)
     return AssignResult(clustering_run, source.name, current.id, dict(current.counts))
