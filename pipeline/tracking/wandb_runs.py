@@ -71,7 +71,8 @@ class Wandb:
         )
         try:
             _log_metrics(run, report)
-            run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
+            if figures:
+                run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
         except BaseException:
             with suppress(Exception):
                 run.finish(exit_code=1)
