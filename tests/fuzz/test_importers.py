@@ -10,7 +10,7 @@ from tests.fuzz.samples import TARGETS, Files, files_of
 from tests.fuzz.trying import Trying
 
 # `python -m tests.fuzz.hours` tries for as long as one likes.
-EXAMPLES = 5
+EXAMPLES = 4
 _SETTINGS = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -15,7 +15,7 @@ from tests.fuzz.values import INFINITY, SENSIBLE, NotUtf8, Zeros, calls, deep, f
 
 FUNCTIONS = catalogue.load()
 # `python -m tests.fuzz.hours` tries for as long as one likes.
-EXAMPLES = 10
+EXAMPLES = 8
 _SETTINGS = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -136,6 +136,12 @@ def test_a_hang_and_a_crash_would_be_seen(tmp_path: Path) -> None:
             outcome = doomed.call(how, ())
             assert (outcome.kind, outcome.message) == ("died", why)
         assert doomed.read("ids words", {"ids": b"1 2"}).kind == "taken"
+
+
+def test_a_file_that_was_opened_would_be_seen(trying: Trying) -> None:
+    outcome = trying.call("reach", ())
+    assert outcome.kind == "wrong"
+    assert "/etc/hostname" in outcome.message
 
 
 _WHOLE = st.integers(-(2**63), 2**63 - 1)

@@ -10,8 +10,10 @@ import os
 import pickle
 import resource
 import signal
+import site
 import sqlite3
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,6 +95,45 @@ def _spin() -> None:
 _DEATHS = {"spin": _spin, "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV)}
 
 
+# What nothing that is tried may do: ask a network, run a program, or have pickle name what to import.
+_FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec")
+_FORBIDDEN_OF_FILES = (*_FORBIDDEN, "pickle.find_class")
+# Where Python itself, what numba keeps of compiled code, and time zones, are read from.
+_SYSTEM = ("/proc/", "/sys/", "/dev/", "/usr/share/")
+_OWN = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), *_SYSTEM)
+
+
+class _Watch:
+    """Sees, by Python's audit hooks, whether anything reaches beyond what it was given."""
+
+    def __init__(self, folder: Path) -> None:
+        self._allowed = (*map(os.path.realpath, _OWN), str(folder.resolve()), tempfile.gettempdir())
+        self._allowed += tuple(
+            os.path.realpath(place) for place in site.getsitepackages() + sys.path
+        )
+        self._forbidden: tuple[str, ...] = ()
+        self.seen = ""
+        sys.addaudithook(self._hear)
+
+    def begin(self, *, of_files: bool) -> None:
+        """From here on it is looked at."""
+        self._forbidden, self.seen = (_FORBIDDEN_OF_FILES if of_files else _FORBIDDEN), ""
+
+    def end(self) -> None:
+        """No more."""
+        self._forbidden = ()
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self._forbidden or self.seen:
+            return
+        if event in self._forbidden:
+            self.seen = f"{event}{arguments!r:.200}"
+        elif event == "open" and isinstance(arguments[0], str | bytes):
+            path = os.path.realpath(os.fsdecode(arguments[0]))
+            if not path.startswith(self._allowed):
+                self.seen = f"open({path!r})"
+
+
 class _Tries:
     """What this process knows to try."""
 
@@ -100,6 +141,7 @@ class _Tries:
         self._folder = folder
         self._known: set[str] = set()
         self._db: dbapi.Connection | None = None
+        self._watch = _Watch(folder)
 
     def answer(self, request: tuple[Any, ...]) -> Outcome:
         """The outcome of one request: ("call", function, arguments, names) or ("read", target, files)."""
@@ -108,18 +150,29 @@ class _Tries:
         try:
             if request[1] in _DEATHS:
                 _DEATHS[request[1]]()
-            if request[0] == "call":
-                return try_call(self._filled(), *request[1:])
-            from tests.fuzz.targets import try_files
-
-            return try_files(self._folder, *request[1:])
+            outcome = self._tried(request)
+            return Outcome("wrong", f"it did {self._watch.seen}") if self._watch.seen else outcome
         except MemoryError:
             return Outcome("leaked", "it asked for more memory than a small file needs")
         except Exception:  # noqa: BLE001 - whatever it is, it is what is looked for
             return Outcome("leaked", traceback.format_exc()[-1500:])
         finally:
+            self._watch.end()
             self._limit(0)
             self._known.add(what)
+
+    def _tried(self, request: tuple[Any, ...]) -> Outcome:
+        if request[0] == "call":
+            db = self._filled()
+            self._watch.begin(of_files=False)
+            if request[1] == "reach":
+                open("/etc/hostname").close()
+                return Outcome("taken")
+            return try_call(db, *request[1:])
+        from tests.fuzz.targets import try_files
+
+        self._watch.begin(of_files=True)
+        return try_files(self._folder, *request[1:])
 
     def _filled(self) -> dbapi.Connection:
         if self._db is None:
