@@ -42,5 +42,14 @@ def add_navigation(app: Any, page: str, source: list[str]) -> None:
             source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
 
 
+def mend(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """What axe-core finds in the pages: wide blocks of code that no key can scroll, captions of no level."""
+    for part in ("body", "furo_navigation_tree"):
+        if part in context:
+            html = context[part].replace("<pre>", '<pre tabindex="0">')
+            context[part] = html.replace(' role="heading">', ' role="heading" aria-level="2">')
+
+
 def setup(app: Any) -> None:
     app.connect("source-read", add_navigation)
+    app.connect("html-page-context", mend, priority=900)  # after the theme has made its parts

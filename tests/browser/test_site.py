@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from chromium import Watched
 
 pytestmark = [pytest.mark.site, pytest.mark.browser]
@@ -96,6 +97,17 @@ def test_the_way_from_the_first_page_to_the_others(browser: Any, address: str) -
     page.wait_for_selector("#search-results li a[href*='clustering.html']")
     watched.close()
     assert refused == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_hard_to_read_or_to_reach(browser: Any, address: str, scheme: str) -> None:
+    watched, _ = open_page(browser, WINDOW, scheme)
+    for name in ("index.html", "tutorial.html", "benchmarks.html"):
+        watched.page.goto(address + name)
+        found = Axe().run(watched.page).response["violations"]
+        serious = [v for v in found if v["impact"] in ("serious", "critical")]
+        assert serious == [], name
+    watched.close()
 
 
 def test_it_opens_from_a_folder_too(browser: Any, site: Path) -> None:
