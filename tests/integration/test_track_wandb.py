@@ -82,8 +82,6 @@ def test_no_more_than_that_is_kept(played: tuple[Path, list[tuple]]) -> None:
 def test_what_keeps_wandb_from_working_is_said_before_the_work(tmp_path: Path) -> None:
     path = two_colours(tmp_path / "colours.db")
     judge = ["evaluate", path, SPACE, "--label", "colour", "-k", "1", "--track", "wandb"]
-    ((code, said),) = in_a_process(tmp_path, [judge], WANDB_MODE="disabled")
-    assert (code, "wandb is switched off" in said) == (1, True), said
     # Nobody is logged in where there is neither key nor terminal.
     ((code, said),) = in_a_process(
         tmp_path, [judge], WANDB_MODE="online", HOME=str(tmp_path), WANDB_API_KEY="", NETRC="none"

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -20,7 +21,7 @@ from nearsql.pipeline.console import UserError
 from nearsql.pipeline.plots import maps
 from nearsql.pipeline.plots.look import Plot
 from nearsql.pipeline.runs import run
-from nearsql.pipeline.tracking import TRACKERS, Metric, RunReport, read_report
+from nearsql.pipeline.tracking import TRACKERS, Metric, RunReport, read_report, tracker
 from nearsql.udfs import connection, dbapi
 
 TOLD: list[tuple[RunReport, list[str]]] = []
@@ -56,8 +57,8 @@ def trackers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Listener.__module__])
 
 
-def use(monkeypatch: pytest.MonkeyPatch, tracker: type[Listener]) -> None:
-    monkeypatch.setitem(TRACKERS, "mlflow", f"{__name__}:{tracker.__name__}")
+def use(monkeypatch: pytest.MonkeyPatch, kind: type[Listener]) -> None:
+    monkeypatch.setitem(TRACKERS, "mlflow", f"{__name__}:{kind.__name__}")
 
 
 def nearsql(*words: object) -> Result:
@@ -112,7 +113,7 @@ def test_every_run_is_told_with_its_metrics_and_plots(
         ("colours.db project 2", ["map"]),
         ("colours.db cluster 3", ["map"]),
     ]
-    assert drawn_with == [None, 3]
+    assert drawn_with == [None, 3]  # the map that was there, with these clusters
     with closing(connection.connect(path)) as db:
         for report, _ in TOLD:
             own = record(db, report.run_id)
@@ -127,9 +128,10 @@ def test_every_run_is_told_with_its_metrics_and_plots(
     assert {(m.name, m.step): m.value for m in judged.metrics if m.step} == curves(path, 1)
     best = max(v for (name, _), v in curves(path, 1).items() if name.startswith("accuracy/"))
     assert Metric(f"best_accuracy/{space}", best) in judged.metrics
-    # A map that came later is drawn with the newest clustering; and what is there can be told again.
-    done("track", path, 2, 1, 2, "--with", "mlflow")
-    assert [report.run_id for report, _ in TOLD[3:]] == [2, 1]
+    # What is there can be told again.
+    done("track", path, 2, 2, "--with", "mlflow")
+    assert drawn_with[2:] == [None]
+    assert [report.run_id for report, _ in TOLD[3:]] == [2]
 
 
 def test_a_command_that_made_no_run_tells_of_none(tmp_path: Path) -> None:
@@ -175,6 +177,15 @@ def test_a_package_that_is_missing_is_named_before_the_work(
     assert isinstance(refused, UserError)
     assert f"pip install {package}" in str(refused)
     assert finished(path) == []
+
+
+def test_a_tracker_that_is_switched_off_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = SimpleNamespace(
+        setup=lambda: SimpleNamespace(settings=SimpleNamespace(mode="disabled"))
+    )
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    with pytest.raises(UserError, match="wandb is switched off"):
+        tracker("wandb").refuse_unready()
 
 
 def test_a_tracker_that_fails_takes_nothing_from_the_run(
