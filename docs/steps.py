@@ -4,7 +4,7 @@ A step is a block of `sh` and, right below it, a block of `text`: everything tha
 and to standard error, in the order of a terminal. `…` stands for what differs from machine to machine.
 
 `python -m docs.steps PAGE` runs a page in an empty folder and prints what differs; `--write` puts what was said into
-the page instead, without its `…`: these are yours to set again.
+the page, too. Lines that `…` still fits stay; in new ones it is yours to set.
 """
 
 import argparse
@@ -34,8 +34,14 @@ class Step(NamedTuple):
     @property
     def is_as_shown(self) -> bool:
         """Whether it went well, and said what is shown."""
-        pattern = "[^\n]*".join(map(re.escape, self.shown.split("…")))
-        return self.code == 0 and re.fullmatch(pattern, self.said) is not None
+        return self.code == 0 and _fits(self.shown, self.said)
+
+    @property
+    def to_show(self) -> str:
+        """What was said, with the `…` of what is shown now where they fit."""
+        kept = [line for line in self.shown.splitlines() if "…" in line]
+        lines = (next((k for k in kept if _fits(k, line)), line) for line in self.said.splitlines())
+        return "".join(f"{line}\n" for line in lines)
 
 
 def run_steps(page: str, folder: Path, environment: Mapping[str, str]) -> Iterator[Step]:
@@ -55,6 +61,10 @@ def run_steps(page: str, folder: Path, environment: Mapping[str, str]) -> Iterat
             encoding="utf-8",
         )
         yield Step(script, shown, _without_progress(done.stdout), done.returncode)
+
+
+def _fits(shown: str, said: str) -> bool:
+    return re.fullmatch("[^\n]*".join(map(re.escape, shown.split("…"))), said) is not None
 
 
 def count_scripts(page: str) -> int:
@@ -82,7 +92,7 @@ def main() -> int:
                 wrong += 1
                 page = page.replace(
                     f"```sh\n{step.script}```\n```text\n{step.shown}```",
-                    f"```sh\n{step.script}```\n```text\n{step.said}```",
+                    f"```sh\n{step.script}```\n```text\n{step.to_show}```",
                 )
                 lines = difflib.ndiff(step.shown.splitlines(), step.said.splitlines())
                 print(step.script, *lines, sep="\n", end="\n\n")

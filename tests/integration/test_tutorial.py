@@ -72,3 +72,13 @@ def test_the_guard_refuses(tmp_path: Path) -> None:
     assert imported.code != 0
     assert "No module named 'matplotlib'" in imported.said
     assert not connected.is_as_shown
+
+
+def test_what_differs_from_machine_to_machine_stays_marked(tmp_path: Path) -> None:
+    """When a page is brought up to date, that is."""
+    page = "```sh\necho took 3 s; echo new; printf 'took 4 days\\n' >&2\n```\n```text\ntook … s\nold\n```\n"
+    (step,) = run_steps(page, tmp_path, {})
+    assert not step.is_as_shown
+    assert step.said == "took 3 s\nnew\ntook 4 days\n"
+    assert step.to_show == "took … s\nnew\ntook 4 days\n"
+    assert step._replace(shown=step.to_show).is_as_shown
