@@ -5,20 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.samples import filled_file
 from tests.fuzz.trying import Trying
 
 
 @pytest.fixture(scope="session")
-def fuzz_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the file of filled.py is."""
-    folder = tmp_path_factory.mktemp("fuzz")
-    filled_file(folder)
-    return folder
+def trying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trying]:
+    """The process, which has made the file of filled.py."""
+    with Trying(tmp_path_factory.mktemp("fuzz")) as opened:
+        outcome = opened.call("vector_norm", ("[3, 4]",))
+        assert outcome.kind == "taken", outcome.message
+        yield opened
 
 
 @pytest.fixture(scope="session")
-def trying(fuzz_folder: Path) -> Iterator[Trying]:
-    """The process."""
-    with Trying(fuzz_folder) as opened:
-        yield opened
+def fuzz_folder(trying: Trying) -> Path:
+    """Where it is."""
+    return trying.folder

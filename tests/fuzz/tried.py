@@ -176,7 +176,9 @@ class _Tries:
 
     def _filled(self) -> dbapi.Connection:
         if self._db is None:
-            self._db = connection.connect(self._folder / "filled.db", read_only=True)
+            from tests.fuzz.samples import filled_file
+
+            self._db = connection.connect(filled_file(self._folder), read_only=True)
         return self._db
 
     def _limit(self, seconds: float) -> None:

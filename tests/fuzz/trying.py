@@ -21,10 +21,10 @@ PATIENCE = 300.0
 
 
 class Trying:
-    """A process that tries inputs; see tried.py. folder: with the file of samples.filled_file."""
+    """A process that tries inputs; see tried.py. folder: of the file that calls are tried on, made when it is not there."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self.tried = 0
 
@@ -74,7 +74,7 @@ class Trying:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fuzz.tried", str(self._folder)],
+                [sys.executable, "-m", "tests.fuzz.tried", str(self.folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 cwd=Path(__file__).parents[2],
