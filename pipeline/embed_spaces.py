@@ -119,6 +119,8 @@ def save_model(db: dbapi.Connection, model: Model) -> int:
                         f"this database has another model called {name!r}, with the parameters"
                         f" {parameters}"
                     )
+            elif _was_left(db, model_id, parameters, model):
+                return int(model_id)
             number += 1
             name = f"{model.name}#{number}"
         new_id = db.execute(
@@ -135,6 +137,14 @@ def save_model(db: dbapi.Connection, model: Model) -> int:
         assert new_id is not None
         save_arrays(db, new_id, model.arrays)
     return new_id
+
+
+def _was_left(db: dbapi.Connection, model_id: int, parameters: str, model: Model) -> bool:
+    """Whether this is the model, fitted before to the same, by who was killed before it made its space."""
+    used = db.execute("select 1 from spaces where model_id = ? limit 1", (model_id,)).fetchone()
+    if used is not None or not same_parameters(json.loads(parameters), model.parameters):
+        return False
+    return dict(load_arrays(db, model_id)) == dict(model.arrays)
 
 
 def move_checkpoint(db: dbapi.Connection, target: Target, checkpoint: Mapping[str, Any]) -> Target:
