@@ -69,8 +69,8 @@ PIPELINES = (
     _pipeline("index vec0", "index points --engine vec0"),
     _pipeline("index text", "index --text"),
     _pipeline("neighbors", "neighbors points -k 5"),
-    _pipeline("cluster", "cluster points others --min-cluster-size 6 --min-samples 3"),
-    _pipeline("cluster levels", "cluster points --levels 2", is_quick=False),
+    _pipeline("cluster", "cluster points others --min-cluster-size 7 --min-samples 3"),
+    _pipeline("cluster levels", "cluster points --levels 3", is_quick=False),
     _pipeline(
         "cluster topics", "cluster points --method topics --min-cluster-size 6", is_quick=False
     ),
