@@ -158,8 +158,13 @@ def _of_csv(text: str, option: str) -> list[int]:
     import csv
 
     rows = csv.DictReader(text.splitlines())
-    column = next(key for key in _ID_KEYS if key in (rows.fieldnames or ()))
-    return [_number(row[column] or "", option) for row in rows]
+    try:
+        column = next((key for key in _ID_KEYS if key in (rows.fieldnames or ())), None)
+        if column is None:
+            raise UserError(f"{option}: the header of the CSV has a quote that is not closed")
+        return [_number(row[column] or "", option) for row in rows]
+    except csv.Error as error:
+        raise UserError(f"{option} cannot be read as CSV: {error}") from None
 
 
 def _json_line(line: str, option: str) -> Any:

@@ -187,22 +187,26 @@ def _cell(which: int, value: Any) -> Change:
     def change(data: bytes) -> bytes:
         try:
             with closing(sqlite3.connect(":memory:")) as db:
-                db.deserialize(data)
-                db.execute("pragma writable_schema = on")
-                db.execute(
-                    "update sqlite_schema set sql = replace(replace(sql, 'strict, without', 'without'),"
-                    " ') strict', ')') where type = 'table'"
-                )
-                db.execute("delete from sqlite_schema where type = 'trigger'")
-                db.commit()
-                loose = db.serialize()
-            with closing(sqlite3.connect(":memory:")) as db:
-                db.deserialize(loose)
+                db.deserialize(without_rules(data))
                 return _with_cell(db, which, value)
         except (sqlite3.Error, UnicodeError):
             return data  # an earlier change has left nothing that could be read
 
     return change
+
+
+def without_rules(data: bytes) -> bytes:
+    """The SQLite file, in which any column takes any value, and nothing is triggered."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.deserialize(data)
+        db.execute("pragma writable_schema = on")
+        db.execute(
+            "update sqlite_schema set sql = replace(replace(sql, 'strict, without', 'without'),"
+            " ') strict', ')') where type = 'table'"
+        )
+        db.execute("delete from sqlite_schema where type = 'trigger'")
+        db.commit()
+        return db.serialize()
 
 
 def _with_cell(db: sqlite3.Connection, which: int, value: Any) -> bytes:

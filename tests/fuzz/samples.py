@@ -184,7 +184,7 @@ _SAMPLES: dict[str, Callable[[], Files]] = {
     "annotate yolo names": lambda: {**_YOLO, "classes.txt": b"cat\ndog\n"},
     "ids json": lambda: {"ids": b"[1, 2, 3]"},
     "ids lines": lambda: {"ids": b'{"item_id": 1}\n{"id": 2}\n'},
-    "ids csv": lambda: {"ids": b"id,name\n1,a\n2,b\n"},
+    "ids csv": lambda: {"ids": b"name,id\na,1\nb,2\n"},
     "ids words": lambda: {"ids": b"1 2,3\n4"},
 }
 TARGETS = (*_SAMPLES, "database")
