@@ -37,7 +37,7 @@ from nearsql.udfs import connection, dbapi
 
 SOME = "select item_id from item_labels where name = 'side' and value = 'left'"
 QUIET = {"quiet": "it only says less"}
-ENGINE = {"engine": "who computes it makes no difference: see test_ray_runs.py"}
+ENGINE = {"engine": "who computes it makes no difference: see test_ray.py"}
 
 Arguments = dict[str, Any]
 

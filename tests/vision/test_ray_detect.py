@@ -22,7 +22,6 @@ from nearsql.pipeline.engines.ray_cluster import connected
 from nearsql.pipeline.engines.ray_engine import RayEngine, RayWorkers
 from nearsql.pipeline.ingest import ingest_images
 from nearsql.pipeline.loss_distance.run import loss_distance
-from nearsql.pipeline.replay import replay
 from nearsql.udfs import connection, dbapi
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -106,14 +105,11 @@ def test_coco128_though_a_worker_is_killed(database: Path, monkeypatch: pytest.M
 
     def work(db: dbapi.Connection, engine: Any) -> None:
         weights = assets() / "weights" / "yolov8n-seg.pt"
-        found = detect(db, weights, imgsz=160, device="cpu", engine=engine)
+        found = detect(db, weights, imgsz=96, device="cpu", engine=engine)
         assert found.counts["images"] == found.counts["annotated"] == 128
 
     there = in_each(database, RayEngine(workers=2), work)
     assert teams[0].n_lost == 1
     with closing(connection.connect(there)) as db:
-        (run_id, text) = db.execute(
-            "select id, counts_json ->> 'workers_lost' from runs where kind = 'detect'"
-        ).fetchone()
-        assert text == 1
-        assert replay(db, run_id).is_same
+        lost = "select counts_json ->> 'workers_lost' from runs where kind = 'detect'"
+        assert db.execute(lost).fetchone() == (1,)
