@@ -102,7 +102,7 @@ def test_the_way_from_the_first_page_to_the_others(browser: Any, address: str) -
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_hard_to_read_or_to_reach(browser: Any, address: str, scheme: str) -> None:
     watched, _ = open_page(browser, WINDOW, scheme)
-    for name in ("index.html", "tutorial.html", "benchmarks.html"):
+    for name in ("tutorial.html", "clustering.html"):
         watched.page.goto(address + name)
         found = Axe().run(watched.page).response["violations"]
         serious = [v for v in found if v["impact"] in ("serious", "critical")]
