@@ -63,7 +63,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with connected(None, 2):
             assert of_ray(mark) or sys.platform != "linux"
             yield ray.get_runtime_context().gcs_address
-    assert not list(home.iterdir())
+    assert not (home / ".ray").exists()
     assert not list(Path(tempfile.gettempdir()).glob(f"{mark}*"))
     assert not of_ray(mark)
     assert "RAY_AUTH_TOKEN" not in os.environ
