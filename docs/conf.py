@@ -42,12 +42,19 @@ def add_navigation(app: Any, page: str, source: list[str]) -> None:
             source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
 
 
+# What axe-core finds in the pages: wide code and tables that no key can scroll, captions of no level.
+_MENDED = (
+    ("<pre>", '<pre tabindex="0">'),
+    ('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper'),
+    (' role="heading">', ' role="heading" aria-level="2">'),
+)
+
+
 def mend(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """What axe-core finds in the pages: wide blocks of code that no key can scroll, captions of no level."""
+    """Lets everybody read the parts of a page that Sphinx and the theme have made."""
     for part in ("body", "furo_navigation_tree"):
-        if part in context:
-            html = context[part].replace("<pre>", '<pre tabindex="0">')
-            context[part] = html.replace(' role="heading">', ' role="heading" aria-level="2">')
+        for before, after in _MENDED if part in context else ():
+            context[part] = context[part].replace(before, after)
 
 
 def setup(app: Any) -> None:
