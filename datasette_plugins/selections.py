@@ -96,8 +96,8 @@ def _outline(polygon_json: str | None) -> str | None:
     """A polygon's corners as the points of an SVG polygon within 100 x 60, as it lay on the map."""
     try:
         corners = [(float(x), float(y)) for x, y in json.loads(polygon_json or "[]")]
-    except (TypeError, ValueError, RecursionError, OverflowError):  # another program's, or a stranger's
-        return None
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        return None  # another program's, or a stranger's
     if len(corners) < 3:
         return None
     xs, ys = zip(*corners, strict=True)
