@@ -115,7 +115,15 @@ export function parseColours(colours) {
 const parsed = new Map();
 let pixel; // one is drawn with each colour, and read
 
+const HEX = /^#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})$/i;
+const RGB = /^rgb\((\d+), (\d+), (\d+)\)$/;
+
 function parseColour(colour) {
+  // What style sheets mostly give: a browser's first canvas takes a while.
+  const hex = HEX.exec(colour);
+  if (hex) return hex.slice(1).map((part) => Number.parseInt(part, 16));
+  const rgb = RGB.exec(colour);
+  if (rgb) return rgb.slice(1).map(Number);
   if (!pixel) {
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = 1;

@@ -1,6 +1,6 @@
 // A map of points: draws them, pans, zooms, says which one is where. No dependency.
 //
-// A graphics card draws them by WebGL2; where there is none, they are drawn pixel by pixel.
+// A graphics card draws them by WebGL2; where there is none, and at first, they are drawn pixel by pixel.
 // Places are in data units, y upwards, the same scale on both axes; px and py are CSS pixels from
 // the host's upper left corner. A point is named by its index in the arrays that were given.
 
@@ -15,6 +15,7 @@ const PICK_RADIUS = 12; // pixels
 const MOST_SOFT = 200000; // more points are drawn without blending, which costs frames
 const FRAME_MS = 28; // what drawing may take while the view moves: above, it draws a part
 const FEWEST_MOVING = 30000; // points of that part
+const CARD_MS = 1000; // after the first picture, a graphics card is looked for
 const STILL_MS = 140; // without a move, all are drawn again
 // Up to so many points: pixels.
 const SIZES = [[500, 8], [2000, 7], [10000, 6], [50000, 5], [200000, 4], [500000, 3]];
@@ -54,7 +55,9 @@ export class Scatter {
     this.over = this.#layer("canvas");
     this.over.style.display = "none";
     this.surface = this.#layer("div"); // takes the pointer's events, and costs nothing to show
-    this.painter = this.#painter(painter);
+    this.painter = painter === "webgl" ? this.#card(this.canvas) : new RasterPainter(this.canvas);
+    this.isSettled = painter !== "best"; // the painter will stay
+    this.looking = 0;
     this.pointer = new Pointer(this.surface, this);
     this.sizes = new ResizeObserver(() => this.#resize());
     this.sizes.observe(host);
@@ -74,17 +77,31 @@ export class Scatter {
     return layer;
   }
 
-  #painter(wanted) {
-    if (wanted === "raster" || (wanted === "best" && !hasFastWebGL())) {
-      return new RasterPainter(this.canvas);
-    }
-    const painter = new PointPainter(this.canvas);
-    this.canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
-    this.canvas.addEventListener("webglcontextrestored", () => {
+  #card(canvas) {
+    const painter = new PointPainter(canvas);
+    canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
+    canvas.addEventListener("webglcontextrestored", () => {
       painter.prepare();
       this.#reload();
     });
     return painter;
+  }
+
+  // Asking for a graphics card may take longer than the first picture without it, which comes first.
+  async #findCard() {
+    if (this.isGone) return;
+    this.isSettled = !hasFastWebGL();
+    if (this.isSettled) return;
+    const { canvas, painter } = this;
+    this.canvas = canvas.cloneNode();
+    canvas.before(this.canvas); // below it, until something is drawn
+    this.painter = this.#card(this.canvas);
+    this.share = 1;
+    this.#reload();
+    await this.whenDrawn();
+    canvas.remove();
+    painter.destroy();
+    this.isSettled = true;
   }
 
   // --- what is drawn --------------------------------------------------------------------------
@@ -191,7 +208,9 @@ export class Scatter {
     this.share = clamp((share * FRAME_MS) / this.drawMs, 0, 1);
     this.isDrawn = share === 1 && !this.frame;
     for (const resolve of resolvers) resolve();
-    if (share === 1) this.#indexSoon();
+    if (share < 1) return;
+    this.#indexSoon();
+    if (this.x.length && !this.isSettled) this.looking ||= setTimeout(() => this.#findCard(), CARD_MS);
   }
 
   // The grid is made once the points are on the screen, not before.
@@ -379,6 +398,7 @@ export class Scatter {
     this.isGone = true;
     cancelAnimationFrame(this.frame);
     clearTimeout(this.still);
+    clearTimeout(this.looking);
     this.sizes.disconnect();
     this.pointer.destroy();
     this.painter.destroy();

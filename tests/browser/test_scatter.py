@@ -231,9 +231,19 @@ def test_a_graphics_card_draws_where_there_is_one(
 ) -> None:
     drawn.page.evaluate(PRETEND, renderer)
     drawn.make([0, 1], [0, 0], "best")
-    assert drawn.js("s.painter.constructor.name") == painter
     drawn.colour([0, 1])
+    # The first picture does not wait for it.
+    assert drawn.js("s.painter.constructor.name") == "RasterPainter"
     assert seen_as(GREEN, drawn.at(drawn.picture(), 1))
+    drawn.page.wait_for_function("s.isSettled")
+    assert drawn.js("s.painter.constructor.name") == painter
+    assert seen_as(GREEN, drawn.at(drawn.picture(), 1))
+    drawn.colour([2, 0])
+    picture = drawn.picture()
+    assert seen_as(BLUE, drawn.at(picture, 0))
+    assert seen_as(RED, drawn.at(picture, 1))
+    # Canvases of points, and of what lies over them; neither is left behind.
+    assert drawn.js("host.querySelectorAll('canvas').length") == 2
 
 
 # --- what the server sends ----------------------------------------------------------------------
