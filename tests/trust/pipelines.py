@@ -62,6 +62,11 @@ PIPELINES = (
         "import parquet", "import {inputs}/new.parquet --match id --space imported", is_quick=False
     ),
     _pipeline("import store", "import {inputs}/store.db --match id"),
+    _pipeline(
+        "import results",
+        "import {inputs}/results.json --match id --model theirs",
+        is_quick=False,
+    ),
     _pipeline("embed pixels", "embed --model pixels --size 4 --batch-size 8"),
     _pipeline("embed tfidf", "embed --model tfidf --dimensions 8 --batch-size 16"),
     _pipeline("index hnsw", "index points --engine hnsw --threads 1"),
