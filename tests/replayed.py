@@ -22,6 +22,7 @@ from nearsql.pipeline.cluster.topics import cluster_topics
 from nearsql.pipeline.embed import embed
 from nearsql.pipeline.evaluate import evaluate
 from nearsql.pipeline.find import find
+from nearsql.pipeline.importing import import_file
 from nearsql.pipeline.index import index
 from nearsql.pipeline.ingest import ingest_images, ingest_texts
 from nearsql.pipeline.label import label_clusters
@@ -178,6 +179,7 @@ def build(folder: Path) -> Replayed:
     db = connection.connect(path)
     runs: dict[str, int] = {}
     from_files(db, folder, runs)
+    _imported(db, folder, runs)
     _clusters_and_maps(db, runs)
     _judgements(db, runs)
     _names(db, runs)
@@ -214,6 +216,21 @@ def from_files(db: dbapi.Connection, folder: Path, runs: dict[str, int]) -> None
         delimiter=";",
     ).run_id
     runs["embed tfidf"] = embed(db, "tfidf", collection="streets", dimensions=6).run_id or 0
+
+
+def _imported(db: dbapi.Connection, folder: Path, runs: dict[str, int]) -> None:
+    """Vectors of the texts, by their ids, from a table that other programs may have made."""
+    items = [item for (item,) in db.execute("select id from items where collection = 'streets'")]
+    lines = [
+        ",".join(map(repr, [item, item + 1, *row]))
+        for item, row in zip(items, blobs(len(items)).tolist(), strict=True)
+    ]
+    table = folder / "brought.csv"
+    table.write_text("\n".join(["who,next,a,b,c,d,e,f", *lines]), "utf-8")
+    (made,) = import_file(
+        db, table, id="who", match="id", collection="streets", space="brought", model="theirs"
+    )
+    runs["import"] = made.run_id
 
 
 def _clusters_and_maps(db: dbapi.Connection, runs: dict[str, int]) -> None:

@@ -68,6 +68,23 @@ CHANGED: dict[str, dict[str, Any]] = {
         "model_parameters.texts": 23,
         "model_parameters.words": 20,
     },
+    "import": {
+        "batch_rows": 7,  # a result is hashed batch by batch
+        "collection": "pets",
+        "format": "tsv",
+        "match": "sequence",
+        "metric": "l2",
+        "model": "ours",
+        "options.id": "next",
+        "options.ids": "no.txt",
+        "options.images": "no.json",
+        "options.text": "a",
+        "options.vector": "a",
+        "part": "another",
+        "sha256": OTHER_HASH,
+        "source": lambda then: then["source"] + ".old",
+        "space": "others",
+    },
     "neighbors": {
         "generation": 1,
         "generation_token": 1,
@@ -194,6 +211,12 @@ WITHOUT_EFFECT: dict[str, dict[str, tuple[Any, str]]] = {
     "embed tfidf": {
         "batch_size": (1, "a text is encoded by itself"),
         "space": ("texts", FOUND_BY_ID),
+    },
+    "import": {
+        "options.dtype": (
+            "float64",
+            "only older stores have numbers that do not say what they are",
+        ),
     },
     "neighbors": {"space": ("others", FOUND_BY_ID)},
     "index hnsw": {
