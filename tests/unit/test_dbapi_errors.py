@@ -175,11 +175,11 @@ def test_an_error_of_the_interface_itself_goes_through(db):
 
 def test_undecodable_argument_of_a_function_is_an_error_not_an_empty_result(db):
     db.apsw.create_scalar_function("same", lambda text: text)
-    with pytest.raises(dbapi.OperationalError, match="same: an argument is .* not valid UTF-8"):
+    with pytest.raises(dbapi.OperationalError, match=r"same: an argument is .* not valid UTF-8"):
         db.execute("select same(cast(x'ff' as text))").fetchall()
-    with pytest.raises(dbapi.OperationalError, match="same: an argument is .* not valid UTF-8"):
+    with pytest.raises(dbapi.OperationalError, match=r"same: an argument is .* not valid UTF-8"):
         db.execute("select same(1) union all select same(cast(x'ff' as text))").fetchall()
-    with pytest.raises(dbapi.OperationalError, match="same: an argument is .* not valid UTF-8"):
+    with pytest.raises(dbapi.OperationalError, match=r"same: an argument is .* not valid UTF-8"):
         db.executescript("select same(cast(x'ff' as text))")
 
 
