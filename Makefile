@@ -44,7 +44,7 @@ site: $(VENV)/test.installed
 
 # What numba compiles for maps and topics, and keeps, takes minutes: once, before several workers ask for it.
 # From the checkout: an installation that is renewed meanwhile could not be imported.
-compiled: $(VENV)/test.installed
+compiled: $(VENV)/core.installed
 	PYTHONPATH=src $(BIN)/python tests/integration/test_same_seed.py
 
 # What users get.

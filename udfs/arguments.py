@@ -38,7 +38,7 @@ def whole_number(name: str, value: Any, *, at_least: int) -> int:
             f"{name} must be a whole number of at least {at_least}, not {shown(value)}"
         )
     if value > _LARGEST_INTEGER:
-        raise SqlFunctionError(f"{name} must be at most {_LARGEST_INTEGER}, not {value}")
+        raise SqlFunctionError(f"{name} must be at most {_LARGEST_INTEGER}, not {shown(value)}")
     return value
 
 

@@ -93,7 +93,7 @@ def test_samples_and_parameters(db: dbapi.Connection, digits: np.ndarray) -> Non
         ("'digits', '[]'", "sizes must name at least one size"),
         ("'digits', '[5, 1]'", "sizes must be a whole number of at least 2, not 1"),
         ("'digits', '[5, true]'", "sizes must be a whole number of at least 2, not True"),
-        ("'digits', '[99999999999999999999]'", "sizes must be numbers of items"),
+        ("'digits', '[99999999999999999999]'", "sizes must be at most 9223372036854775807"),
         ("'digits', null, 0", "min_samples must be a whole number of at least 1, not 0"),
         ("'digits', null, 5, 0", "downsample must be a whole number of at least 1, not 0"),
         ("'digits', null, 5, 1000", "there are 1 items to cluster, and 2 are needed"),

@@ -137,7 +137,7 @@ def test_which_map_and_which_clustering(
     assert pair(runs=[painted.clusters]) == (painted.clusters, painted.projection)
     assert pair(runs=[painted.projection]) == (painted.clusters, painted.projection)
     assert pair(runs=[drawn]) == (words, drawn)
-    with pytest.raises(UserError, match="one clustering on one map: name one run of each"):
+    with pytest.raises(UserError, match="one clustering is drawn on one map: name one run of each"):
         pair(runs=[words, painted.clusters])
 
 
