@@ -2,6 +2,7 @@
 
 import json
 from itertools import groupby
+from urllib.parse import urlencode
 
 from datasette.utils.asgi import Response
 
@@ -31,15 +32,17 @@ async def map_page(current: Page) -> Response:
     maps = [_of_run(projections, str(run_id))]
     if beside := current.request.args.get("beside"):
         maps.append(_of_run(projections, beside))
+    colourings = await _colourings(current, maps[0]["space"])
     return await current.html(
         "nearsql_map.html",
         projection=maps[0],
         maps=maps,
         projections=projections,
-        colourings=await _colourings(current, maps[0]["space"]),
+        colourings=colourings,
         selections=await current.rows("selection_names", limit=SELECTIONS_OFFERED),
         settings=json.dumps(_settings(current, maps)),
         modules=modules("map.js"),
+        early=_asked_first(current, maps, colourings),
     )
 
 
@@ -74,6 +77,21 @@ def _settings(current: Page, maps: list[Row]) -> Row:
         "tags": current.url("tags"),
         "idsSql": current.query_url(sql("map_chosen"), {}),
     }
+
+
+def _asked_first(
+    current: Page, maps: list[Row], colourings: list[tuple[str, list[Row]]]
+) -> list[str]:
+    """What the scripts will ask for, which a browser may fetch before it has them.
+
+    An address that names other colours has those fetched besides.
+    """
+    first = colourings[0][1][0]["key"] if colourings else "plain"
+    found = []
+    for m in maps:
+        found.append(current.url("map", m["run_id"], "columns"))
+        found.append(f"{current.url('map', m['run_id'], 'colours')}?{urlencode({'by': first})}")
+    return found
 
 
 async def _colourings(current: Page, space: str | None) -> list[tuple[str, list[Row]]]:
