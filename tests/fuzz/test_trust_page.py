@@ -69,9 +69,9 @@ def test_sql_in_an_argument_only_reads(db: dbapi.Connection, sql: str, refusal: 
 
 def test_sql_loads_no_extension_and_reads_no_file(db: dbapi.Connection) -> None:
     for call, refusal in (
-        ("load_extension('/tmp/x.so')", "not authorized"),
+        ("load_extension('x.so')", "not authorized"),
         ("readfile('/etc/passwd')", "no such function"),
-        ("writefile('/tmp/x', 'y')", "no such function"),
+        ("writefile('x', 'y')", "no such function"),
         ("edit('x')", "no such function"),
     ):
         with pytest.raises(sqlite3.OperationalError, match=refusal):
