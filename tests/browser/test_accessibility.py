@@ -25,6 +25,11 @@ NO_PAGES = (
 OURS = {"include": [[".content"]]}
 # The rules that say something of a part; those of whole documents are about the frame.
 OPTIONS = {"resultTypes": ["violations"], "rules": {"region": {"enabled": False}}}
+# What does not depend on colours is asked in the light only.
+OF_COLOURS: dict[str, Any] = {
+    "resultTypes": ["violations"],
+    "runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]},
+}
 
 WINDOW, TELEPHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 SETTLING = 300  # milliseconds in which scripts fill a page
@@ -84,8 +89,7 @@ def test_every_page(
     watched = Watched(context.new_page())
     page = watched.page
     root = re.sub(r"/-/nearsql-enter.*", "/-/nearsql/gallery", link)
-    # What does not depend on colours was asked in the light.
-    options = OPTIONS if scheme == "light" else {**OPTIONS, "runOnly": ["cat.color"]}
+    options = OPTIONS if scheme == "light" else OF_COLOURS
     found, wide = [], []
     for address in addresses(everything):
         if address.partition("?")[0].rsplit("/", 1)[-1] in NO_PAGES:
