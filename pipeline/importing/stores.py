@@ -91,6 +91,10 @@ def _llm_parts(db: dbapi.Connection, path: str) -> list[Part]:
     parts = []
     asked = db.execute("select id, name, model from collections order by id").fetchall()
     for collection_id, name, model in asked:
+        if isinstance(name, bytes) or isinstance(model, bytes):
+            raise UserError(
+                f"{path}: the name or model of collection {collection_id!r:.40} is no text"
+            )
         n, n_texts = db.execute(
             "select count(*), count(content) from embeddings where collection_id = ?",
             (collection_id,),

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,17 @@ def test_tables_of_sqlite_vec(db: dbapi.Connection, tmp_path: Path) -> None:
         for row in store.rows["vec_metrics/yolo-1"]
         for component, value in zip(("box", "cls"), row["losses"], strict=True)
     )
+
+
+def test_a_collection_whose_name_is_no_text_is_refused(
+    db: dbapi.Connection, tmp_path: Path
+) -> None:
+    path = llm_store(tmp_path / "llm.db").path
+    with closing(dbapi.connect(path)) as store:
+        store.execute("update collections set name = x'ff' where id = 1")
+        store.commit()
+    with pytest.raises(UserError, match="the name or model of collection 1 is no text"):
+        import_file(db, path)
 
 
 def test_the_databases_of_llm(db: dbapi.Connection, tmp_path: Path) -> None:
