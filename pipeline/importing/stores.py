@@ -139,7 +139,11 @@ def _llm_rows(
             metadata = seed_tables.parsed(cells.pop("metadata", None))
             if not isinstance(metadata, dict):
                 metadata = {"metadata": metadata}
-            row.metadata = {k: v for k, v in {**metadata, **cells}.items() if v is not None}
+            row.metadata = {
+                key: storable(value)
+                for key, value in {**metadata, **cells}.items()
+                if value is not None
+            }
             _fill(row, vector, dimensions, "float32")
             yield row
 

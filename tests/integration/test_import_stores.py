@@ -178,6 +178,18 @@ def test_a_collection_whose_name_is_no_text_is_refused(
         import_file(db, path)
 
 
+def test_bytes_where_llm_has_a_time_are_kept_in_hexadecimal(
+    db: dbapi.Connection, tmp_path: Path
+) -> None:
+    path = llm_store(tmp_path / "llm.db").path
+    with closing(dbapi.connect(path)) as store:
+        store.execute("update embeddings set updated = x'00ff'")
+        store.commit()
+    import_file(db, path)
+    kept = db.execute("select distinct metadata_json ->> 'updated' from items").fetchall()
+    assert kept == [("00ff",)]
+
+
 def test_the_databases_of_llm(db: dbapi.Connection, tmp_path: Path) -> None:
     store = llm_store(tmp_path / "llm.db")
     found = by_part(import_file(db, str(store.path)))
