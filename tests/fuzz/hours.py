@@ -7,6 +7,7 @@ code says whether there was anything.
 
 import argparse
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +28,8 @@ from tests.fuzz.values import calls
 
 # Of one subject in one round.
 EXAMPLES = 200
+# Calls what is compiled.
+COMPILED = Path(__file__).parents[1] / "integration" / "test_same_seed.py"
 
 Attempt = Callable[[Any], Outcome]
 
@@ -80,6 +83,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     asked = parser.parse_args()
     first = asked.seed if asked.seed is not None else random.SystemRandom().randrange(2**32)
+    # What numba compiles, and keeps, takes minutes the first time: that is no function that never ends.
+    subprocess.run([sys.executable, COMPILED], stdout=subprocess.DEVNULL, check=True)
     end = time.monotonic() + 60 * asked.minutes
     print(f"seed {first}", flush=True)
     # Deeply nested values are made here, too.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsql.udfs.clustering.linkage import single_linkage
 from nearsql.udfs.clustering.spanning_tree import SpanningTree
 
 
@@ -31,12 +32,10 @@ def cut(
 
     The parameters are hdbscan.HDBSCAN's, and so are the results.
     """
-    from hdbscan._hdbscan_linkage import label
     from hdbscan._hdbscan_tree import outlier_scores
     from hdbscan.hdbscan_ import _tree_to_labels
 
-    # The library's very sort: it is unstable, so that only the same call gives the same order.
-    hierarchy = label(tree.edges[np.argsort(tree.edges.T[2]), :])
+    hierarchy = single_linkage(tree.edges)
     # Clusters that are duplicates of one point live to lambda = inf; the library subtracts those.
     with np.errstate(invalid="ignore"):
         labels, probabilities, _, condensed, _ = _tree_to_labels(
@@ -69,8 +68,10 @@ def _birth_lambdas(condensed: NDArray[np.void], labels: NDArray[np.int64]) -> ND
     point_parent = np.empty(n, dtype=np.int64)
     point_parent[condensed["child"][~is_node]] = condensed["parent"][~is_node]
     births = np.empty(len(sizes))
-    for cluster, size in enumerate(sizes):
-        node = point_parent[np.flatnonzero(labels == cluster)[0]]
+    _, firsts = np.unique(labels[labels >= 0], return_index=True)
+    members = np.flatnonzero(labels >= 0)[firsts]
+    for cluster, (size, member) in enumerate(zip(sizes, members, strict=True)):
+        node = point_parent[member]
         while node_size[node] != size:
             node = node_parent[node]
         births[cluster] = node_lambda[node]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nearsql.udfs.clustering.linkage import single_linkage
 from nearsql.udfs.clustering.spanning_tree import SpanningTree
 
 # A cliff: from one size to the next the number of clusters changes by more than this many times the
@@ -59,11 +60,9 @@ def sweep(
     poll: Callable[[], None] = lambda: None,
 ) -> Iterator[SweepRow]:
     """Cuts the tree at each of the sizes, ascending and distinct; the parameters are hdbscan.HDBSCAN's."""
-    from hdbscan._hdbscan_linkage import label
     from hdbscan.hdbscan_ import _tree_to_labels
 
-    # The library's very sort: see hdbscan_tree.
-    hierarchy = label(tree.edges[np.argsort(tree.edges.T[2]), :])
+    hierarchy = single_linkage(tree.edges)
     before: SweepRow | None = None
     for size in sizes:
         poll()
