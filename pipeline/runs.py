@@ -31,6 +31,11 @@ from nearsql.udfs import dbapi
 BASE_PACKAGES = ("nearsql", "apsw", "numpy")
 
 
+def spelled_out(text: str) -> str:
+    """The text as SQLite can hold it: what is not valid Unicode, and NUL, spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+
+
 @dataclass(frozen=True, slots=True)
 class RunInput:
     """Something that a run read: another run, a space, a collection or a file."""
@@ -74,7 +79,13 @@ class Run:
         """
         self.db.execute(
             "insert into item_errors (run_id, item_id, uri, stage, message) values (?, ?, ?, ?, ?)",
-            (self.id, item_id, uri, stage, message),
+            (
+                self.id,
+                item_id,
+                None if uri is None else spelled_out(uri),
+                stage,
+                spelled_out(message),
+            ),
         )
         self.counts[count] = self.counts.get(count, 0) + 1
 
@@ -161,7 +172,7 @@ def run(
         if db.in_transaction:
             db.rollback()
         status = "failed" if isinstance(error, Exception) else "interrupted"
-        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        message = type(error).__name__ + (f": {spelled_out(str(error))}" if str(error) else "")
         with immediate(db):
             _record_end(current, status, message)
         raise

@@ -12,7 +12,7 @@ from nearsql.pipeline.annotations.again import Brought, truth_again
 from nearsql.pipeline.annotations.coco import open_coco
 from nearsql.pipeline.annotations.files import sha256_of
 from nearsql.pipeline.annotations.objects import ImageTruth, LabelSource, truth_sha256
-from nearsql.pipeline.annotations.writer import Item, TruthWriter, rows_of, storable
+from nearsql.pipeline.annotations.writer import Item, TruthWriter, rows_of
 from nearsql.pipeline.annotations.yolo import open_yolo
 from nearsql.pipeline.console import UserError, progress
 from nearsql.pipeline.ingest.folders import resolved_folder, uri_of
@@ -142,7 +142,7 @@ def annotate_with(
         writer.finish()
         with immediate(db):
             for uri, problem in source.general_problems():
-                current.item_error("annotation", storable(problem), uri=uri)
+                current.item_error("annotation", problem, uri=uri)
         current.counts["classes"] = n_classes
         current.counts.update(source.counts())
     return AnnotateResult(current.id, current.counts)

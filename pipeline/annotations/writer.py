@@ -144,9 +144,7 @@ class TruthWriter:
     def _tell(self, item: Item, truth: ImageTruth) -> None:
         for number, problem in enumerate(truth.problems):
             end = "; the image counts as not annotated" if number == 0 else ""
-            self._run.item_error(
-                "annotation", storable(problem) + end, item_id=item.id, uri=truth.uri
-            )
+            self._run.item_error("annotation", problem + end, item_id=item.id, uri=truth.uri)
 
     def _ids(self) -> str:
         return json.dumps([item.id for item, _, _ in self._batch])
@@ -193,11 +191,6 @@ def rows_of(item: Item, truth: ImageTruth) -> list[tuple[Any, ...]]:
 def brought_row(item: Item, truth: ImageTruth, rows: list[tuple[Any, ...]]) -> tuple[str, int, str]:
     """What one item adds to the hash of a run's result."""
     return item.sha256, int(not truth.problems), hash_rows(rows)
-
-
-def storable(text: str) -> str:
-    """The text as SQLite can hold it: what is not valid Unicode, and NUL, spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
 
 
 def _numbers(thing: AnnotatedObject) -> int:

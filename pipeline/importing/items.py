@@ -196,8 +196,12 @@ def _why_not_storable(row: Row) -> str | None:
         _content(row).encode()
         as_json({"id": row.id, **_finite(row.metadata)}).encode()
         str(row.id).encode()
-    except (ValueError, RecursionError) as error:
-        return f"its text or metadata cannot be kept: {str(error)[:100]}"
+    except UnicodeEncodeError:
+        return "its id, text or metadata cannot be kept: half of a surrogate pair is no text"
+    except RecursionError:
+        return "its metadata cannot be kept: it is nested too deep"
+    except ValueError as error:
+        return f"its metadata cannot be kept: {str(error)[:100]}"
     if "\0" in _content(row) + str(row.id):
         return "it holds a NUL character, at which SQLite would cut the text off"
     return "it has neither a text nor an id" if not _content(row).strip() else None

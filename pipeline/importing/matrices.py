@@ -146,8 +146,8 @@ def parquet_part(path: str, file: BinaryIO, options: Options) -> Part:
     def rows() -> Iterator[Row]:
         start = 0
         for batch in batches(_rows_a_read(dimensions)):
-            ids = batch.column(id_column).to_pylist()
-            texts = None if options.text is None else batch.column(options.text).to_pylist()
+            ids = _cells(path, batch, id_column)
+            texts = None if options.text is None else _cells(path, batch, options.text)
             matrix = _arrow_matrix(batch, chosen, wide, dimensions)
             if matrix is not None:
                 yield from matrix_rows(matrix, ids, start, texts)
@@ -161,6 +161,14 @@ def parquet_part(path: str, file: BinaryIO, options: Options) -> Part:
             start += len(ids)
 
     return Part("matrix", ("vectors",), rows, n, dimensions, has_texts=options.text is not None)
+
+
+def _cells(path: str, batch: Any, column: str) -> list[Any]:
+    """A column's values. Raises UserError for texts that are none."""
+    try:
+        return list(batch.column(column).to_pylist())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the column {column!r} has a text that is not UTF-8") from error
 
 
 def _width(column: Any) -> int:

@@ -20,7 +20,7 @@ from nearsql.pipeline.importing.items import Items
 from nearsql.pipeline.importing.parts import METRICS, Options, Part, Row, Source
 from nearsql.pipeline.importing.sources import opened_source
 from nearsql.pipeline.importing.targets import Target, family_of, find_space, make_space, model_of
-from nearsql.pipeline.runs import RowHash, Run, RunInput, immediate, run
+from nearsql.pipeline.runs import RowHash, Run, RunInput, immediate, run, spelled_out
 from nearsql.udfs import dbapi
 
 # Rows of one transaction: a killed process loses no more.
@@ -301,9 +301,9 @@ class _Filling:
                 "insert into item_errors (run_id, uri, stage, message) values (?, ?, ?, ?)",
                 (
                     self._run.id,
-                    f"{self._plan['source']}#{row.id}"[:1000],
+                    spelled_out(f"{self._plan['source']}#{row.id}"[:1000]),
                     stage,
-                    f"{row.place}: {row.problem}",
+                    spelled_out(f"{row.place}: {row.problem}"),
                 ),
             )
 
