@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nearsql.udfs.clustering import products as products_module
 from nearsql.udfs.clustering import spanning_tree as module
 from nearsql.udfs.clustering.boruvka import minimum_spanning_tree
-from nearsql.udfs.clustering.distance_filter import distance, filtered
+from nearsql.udfs.clustering.distance_filter import distance, distances_to, filtered
 from nearsql.udfs.clustering.exact_neighbors import (
     Neighbors,
     measured_neighbors,
@@ -182,6 +182,29 @@ def test_filter_never_overstates_a_distance(rows: Rows) -> None:
     claimed = ready.low[:, None] + ready.low[None, :] - 2.0 * dots
     true = (all_distances(rows) * ready.scale) ** 2
     assert (claimed <= true * (1 + 1e-9)).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=points(), data=st.data())
+def test_many_distances_are_those_one_by_one(rows: Rows, data: st.DataObject) -> None:
+    n = len(rows)
+    places = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=11)), np.int64)
+    p = data.draw(st.integers(0, n - 1))
+    found = np.empty(len(places))
+    distances_to(rows, p, places, found)
+    # To the last bit: ties decide where a walk goes.
+    assert found.tolist() == [distance(rows, p, q) for q in places]
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=points(), data=st.data())
+def test_rows_are_centred_and_scaled_in_float64(rows: Rows, data: st.DataObject) -> None:
+    ready, n = filtered(rows), len(rows)
+    places = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=9)), np.int64)
+    expected = ((rows - ready.centre) * ready.scale).astype(np.float32)
+    np.testing.assert_array_equal(ready.scaled, expected)
+    np.testing.assert_array_equal(ready.scaled_part(places), expected[places])
+    np.testing.assert_array_equal(ready.scaled_part(slice(1, n - 1)), expected[1 : n - 1])
 
 
 @settings(max_examples=50, deadline=None)

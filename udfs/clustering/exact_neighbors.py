@@ -7,7 +7,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nearsql.udfs.clustering.distance_filter import FLOAT32_ROUNDOFF, distance, farther, reach
+from nearsql.udfs.clustering.distance_filter import (
+    FLOAT32_ROUNDOFF,
+    distance,
+    distances_to,
+    farther,
+    reach,
+)
 from nearsql.udfs.clustering.nearest_heap import replace_farthest
 from nearsql.udfs.clustering.products import Products
 from nearsql.udfs.search.workers import in_threads
@@ -157,10 +163,11 @@ def _measure(
 ) -> None:
     """As `measure`, of the lists from row `start` on."""
     n, k = indices.shape
+    found = np.empty(k)
     for p in range(n):
+        distances_to(rows, start + p, indices[p], found)
         for j in range(k):
-            q = indices[p, j]
-            _insert(indices[p], distances[p], j, q, distance(rows, start + p, q))
+            _insert(indices[p], distances[p], j, indices[p, j], found[j])
 
 
 @njit(cache=True, nogil=True)
