@@ -126,6 +126,11 @@ def select(name: str, db: apsw.Connection, sql: str) -> list[tuple[Any, ...]]:
         raise SqlFunctionError(refusal) from None
     except (apsw.SQLError, apsw.BindingsError) as error:
         raise SqlFunctionError(f"{name}: {error}, in {shown(sql)}") from error
+    except UnicodeDecodeError as error:
+        raise SqlFunctionError(
+            f"{name}: a text that it selects is not UTF-8 (byte {error.object[error.start]:#04x} at"
+            f" {error.start}), in {shown(sql)}"
+        ) from error
     finally:
         cursor.close(True)
 

@@ -106,6 +106,7 @@ FOUND: list[tuple[str, tuple[Any, ...]]] = [
     ("accuracy", (NotUtf8(b"\xff"), 1)),
     ("near_threshold", ("round", NotUtf8(b"[1, 2\xff]"))),
     ("knn", (NotUtf8(b"a\xc3"), 1)),
+    ("knn_graph", ("round", 1, "select cast(x'ff' as text)")),
 ]
 
 
