@@ -181,8 +181,8 @@ def register(connection: apsw.Connection, guard: Guard, functions: Iterable[SqlF
 
 def _unforeseen(error: Exception) -> str:
     what = f"{type(error).__name__}: {str(error)[:100]}"
-    if isinstance(error, UnicodeDecodeError):  # a text of the file, which SQLite hands over as it is
-        what = f"a text that is not UTF-8, with byte {error.object[error.start]:#04x} at {error.start}"
+    if isinstance(error, UnicodeDecodeError):  # SQLite keeps whatever it is given as a text
+        what = f"a text that is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}"
     return (
         f"it met what it cannot read ({what}): `nearsql check FILE`"
         " says whether the file is damaged; if it is not, this is a fault of nearsql"
