@@ -1,6 +1,7 @@
 """Numbers as sources store them, as float32 vectors: what would not fit is a sentence, what is rounded is told."""
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -30,7 +31,9 @@ def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         }
         if version not in readers:
             raise BadNumbers(f"its format version {version[0]}.{version[1]} is not 1.0 or 2.0")
-        shape, is_fortran, dtype = readers[version](file)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Reading `.npy`")  # to save it anew: no need of ours
+            shape, is_fortran, dtype = readers[version](file)
     except BadNumbers:
         raise
     except Exception as error:  # numpy tokenizes the header as Python, with all the errors of that

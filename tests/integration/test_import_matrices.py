@@ -219,6 +219,15 @@ def header(shape: str, descr: str = "'<f4'") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_array_of_python_2(db: dbapi.Connection, tmp_path: Path) -> None:
+    """Its header has an L behind whole numbers; numpy's advice on it is none for who imports."""
+    values = matrix(2)
+    (tmp_path / "old.npy").write_bytes(header("(2L, 3L)") + values.tobytes())
+    import_file(db, str(tmp_path / "old.npy"), match="id", space="s")
+    assert vectors(db, "s") == expected(values[1:], [1])  # its ids are 0 and 1
+
+
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> dbapi.Connection:
     """A database that none of the refused files comes into."""
