@@ -1,7 +1,6 @@
 """COCO results: a JSON array of detections, by image_id, as detectors write them for pycocotools."""
 
 import json
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -93,7 +92,8 @@ def _detection(cells: dict[str, Any]) -> Detection:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 2**31
+    # Neither NaN nor infinity, nor a whole number that is too large for a float.
+    return type(value) in (int, float) and abs(value) < 2**31
 
 
 def _images_and_classes(path: str) -> tuple[dict[Id, str], dict[int, str]]:

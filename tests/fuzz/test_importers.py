@@ -54,6 +54,7 @@ FOUND = [
     ("import parquet", "m.parquet", b"0.png", b"\x80.png"),
     ("import json", "m.json", b"0.png", b"\\ud800"),
     ("import jsonl", "m.jsonl", b"0.png", b"\\ud800"),
+    ("import results", "r.json", b'"bbox": [1', b'"bbox": [1' + b"0" * 400),
     ("import blob store", "s.db", b"CREATE TABLE", b"CREATE TBLAE"),
     ("ids csv", "ids", b"name,id", b'"name,id'),
     ("ids csv", "ids", b"a,1", b"a" * 200_000 + b",1"),
