@@ -7,6 +7,7 @@ decoder raises becomes one sentence. The file itself is never written to.
 
 import hashlib
 import io
+import logging
 import os
 import stat
 import threading
@@ -37,6 +38,9 @@ SUFFIXES = frozenset(
         *(".jp2", ".j2k", ".jpx", ".avif", ".avifs", ".heic", ".heif"),
     ]
 )
+
+# What its decoders log of strange files would else be printed where nobody has set logging up.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _EXIF_ORIENTATION = 0x0112
 _TURNED_BY_A_QUARTER = (5, 6, 7, 8)

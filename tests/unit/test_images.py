@@ -3,6 +3,9 @@
 import hashlib
 import io
 import os
+import struct
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +51,23 @@ def test_the_formats(format: str, media_type: str) -> None:
     facts = images.examine(encoded(noise(), format))
     assert (facts.width, facts.height, facts.media_type) == (40, 30, media_type)
     assert facts.metadata["format"] == format
+
+
+def test_decoders_print_nothing_of_their_own(tmp_path: Path) -> None:
+    """Where nobody has set logging up, Python prints what is logged as an error."""
+    data = bytearray(encoded(noise(), "TIFF"))
+    samples = data.index(struct.pack("<HHI", 277, 3, 1)) + 8  # its entry SamplesPerPixel
+    data[samples : samples + 2] = struct.pack("<H", 57_283)
+    (tmp_path / "odd.tif").write_bytes(data)
+    code = (
+        "import pathlib, sys; from nearsql.pipeline import images\n"
+        "try: images.examine(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "except images.NotAnImage as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "odd.tif")], capture_output=True, text=True
+    )
+    assert (done.stdout.startswith("it is none of"), done.stderr) == (True, "")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
