@@ -1,5 +1,7 @@
 """The file as SQLite sees it: pages, keys, and whether the schema is the one that nearsql makes."""
 
+from typing import Any, cast
+
 import apsw
 
 from nearsql import migrations
@@ -59,5 +61,10 @@ def _new_database() -> apsw.Connection:
 
 
 def _statements(db: apsw.Connection) -> dict[tuple[str, str], str]:
-    found = db.execute("select type, name, sql from sqlite_schema where sql is not null")
-    return {(str(kind), str(name)): str(sql) for kind, name, sql in found}
+    # As BLOBs: in a damaged file they may be no texts.
+    found = db.execute(
+        "select cast(type as blob), cast(name as blob), cast(sql as blob) from sqlite_schema"
+        " where sql is not null"
+    )
+    rows = ([str(cell, "utf-8", "backslashreplace") for cell in cast(Any, row)] for row in found)
+    return {(kind, name): sql for kind, name, sql in rows}

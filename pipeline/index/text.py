@@ -6,7 +6,7 @@ what the tables say. Until it is made, the file's tables can be written by an SQ
 
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import apsw
 
@@ -141,11 +141,14 @@ def _definition(tokenizer: str) -> dict[str, str]:
 def _statements(db: apsw.Connection) -> dict[str, str]:
     # What FTS5 makes below it is its own affair, and its tables are of type table but for the one.
     found = db.execute(
-        "select name, sql from sqlite_schema where name = 'items_text' and type = 'view'"
+        "select cast(name as blob), cast(sql as blob) from sqlite_schema"
+        " where name = 'items_text' and type = 'view'"
         " or name = 'items_fts' and type = 'table'"
         " or name glob 'items_fts_*' and type = 'trigger' and tbl_name in ('items', 'item_labels')"
     )
-    return {str(name): str(sql) for name, sql in found}
+    # As BLOBs: in a damaged file they may be no texts.
+    rows = ([str(cell, "utf-8", "backslashreplace") for cell in cast(Any, row)] for row in found)
+    return {name: sql for name, sql in rows}
 
 
 def _differences(db: dbapi.Connection, tokenizer: str) -> list[str]:

@@ -189,8 +189,8 @@ def _cell(which: int, value: Any) -> Change:
             with closing(sqlite3.connect(":memory:")) as db:
                 db.deserialize(without_rules(data))
                 return _with_cell(db, which, value)
-        except (sqlite3.Error, UnicodeError):
-            return data  # an earlier change has left nothing that could be read
+        except (sqlite3.Error, UnicodeError, MemoryError):
+            return data  # an earlier change has left nothing that could be read, or nothing at all
 
     return change
 

@@ -59,6 +59,7 @@ FOUND = [
     ("ids csv", "ids", b"name,id", b'"name,id'),
     ("ids csv", "ids", b"a,1", b"a" * 200_000 + b",1"),
     ("database", "n.db", b"CREATE TABLE losses", b"CREATE TBALE losses"),
+    ("database", "n.db", b" -- ", b" --\x80"),
 ]
 
 

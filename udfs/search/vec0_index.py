@@ -176,20 +176,23 @@ def table_bytes(db: apsw.Connection, space_id: int) -> int:
 def spaces_with_table(db: apsw.Connection) -> list[int]:
     """The space ids of the tables that are there, whether or not the spaces are."""
     names = db.execute(
-        "select name from sqlite_schema where type = 'table' and name like ? escape '\\'",
+        "select cast(name as blob) from sqlite_schema where type = 'table' and name like ? escape '\\'",
         (_PREFIX.replace("_", r"\_") + "%",),
     )
-    matches = (re.fullmatch(_PREFIX + r"(\d+)", str(name)) for (name,) in names)
+    # As BLOBs: in a damaged file they may be no texts.
+    pattern = re.compile(_PREFIX.encode() + rb"(\d+)")
+    matches = (pattern.fullmatch(name) for (name,) in cast(Any, names))
     return sorted(int(match[1]) for match in matches if match)
 
 
 def is_there(db: apsw.Connection, space: Space) -> bool:
     """Whether the space's table is the one that `create` makes."""
     row = db.execute(
-        "select sql from sqlite_schema where type = 'table' and name = ?", (table_name(space.id),)
+        "select cast(sql as blob) from sqlite_schema where type = 'table' and name = ?",
+        (table_name(space.id),),
     ).fetchone()
     # SQLite keeps the statement's own words, but for the first three, which it writes large.
-    return row is not None and str(row[0]).lower() == _definition(space)
+    return row is not None and cast(Any, row[0]).lower() == _definition(space).encode()
 
 
 def _refuse_other_table(db: apsw.Connection, space: Space) -> None:
