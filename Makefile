@@ -5,6 +5,8 @@ DEMO ?= digits.db
 BIN := $(VENV)/bin
 # Of the thousands of modules that pip would compile, a few are ever imported: Python compiles those.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+# And keeps them, whatever the environment says: else each process of a test would compile torch anew.
+export PYTHONDONTWRITEBYTECODE :=
 # Strict: what is imported is what pyproject.toml packages, file by file.
 INSTALL := $(BIN)/python $(PIP_INSTALL) --config-settings editable_mode=strict
 SOURCES := pyproject.toml $(wildcard src/nearsql/*.py)
