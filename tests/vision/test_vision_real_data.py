@@ -24,7 +24,7 @@ from ultralytics import YOLO
 pytestmark = pytest.mark.assets
 
 # Those of ultralytics' val(), on the square that we always letterbox into.
-VAL = {"imgsz": 640, "conf": 0.001, "iou": 0.7, "max_det": 300}
+VAL = {"imgsz": 320, "conf": 0.001, "iou": 0.7, "max_det": 300}
 
 
 @pytest.fixture(scope="module")
