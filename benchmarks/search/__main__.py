@@ -106,11 +106,18 @@ def show_bars(found: Sequence[Result]) -> None:
     print(tabulate(rows, ["", "on", "bar", "measured", ""], disable_numparse=True))
 
 
+def store(docs: Path, found: Sequence[Result]) -> None:
+    """Stores all figures."""
+    from benchmarks.search import page
+
+    results.write(docs / JSON, page.in_order(found))
+
+
 def write_page(docs: Path, found: Sequence[Result]) -> None:
     """Stores all figures, and makes the page and its drawings from them."""
     from benchmarks.search import page, plots
 
-    results.write(docs / JSON, page.in_order(found))
+    store(docs, found)
     drawn = plots.draw(page.in_order(found), docs / "images")
     (docs / PAGE).write_text(page.render(found, drawn), encoding="utf-8")
 
@@ -158,9 +165,12 @@ def main() -> None:
                 found.append(one)
                 show(one)
                 if given.write:  # at once: what was measured stays, whatever comes
-                    write_page(given.docs, results.merged(stored, found))
+                    store(given.docs, results.merged(stored, found))
         except Refused as refusal:
             sys.exit(str(refusal))
+        finally:
+            if given.write:
+                write_page(given.docs, results.merged(stored, found))
     show_bars(found)
     if given.json:
         results.write(given.json, found)

@@ -13,8 +13,8 @@ Call = Callable[[], object]
 
 # A call that took so long in all takes no further turns, once it had two.
 PATIENCE_S = 15.0
-# Waited before each call: the helper threads of a BLAS spin for a while after its last product, on a
-# core that the next call would be measured without.
+# Waited before each call: the helper threads of a BLAS, where it has any, spin for a while after its last
+# product, on a core that the next call would be measured without.
 REST_S = 0.15
 
 
@@ -70,12 +70,18 @@ def in_turns(calls: Mapping[str, Call], rounds: int, *, warm: bool = True) -> di
         for call in calls.values():
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
+    rest = REST_S if has_helpers() else 0.0
     for _ in range(rounds):
         for name, call in calls.items():
             if len(times[name]) < 2 or sum(times[name]) < PATIENCE_S:
-                time.sleep(REST_S)
+                time.sleep(rest)
                 times[name].append(seconds(call))
     return {name: of_rounds(name, found) for name, found in times.items()}
+
+
+def has_helpers() -> bool:
+    """Whether numpy's or faiss's computations take further threads than the one that asks for them."""
+    return any(pool["num_threads"] > 1 for pool in threadpoolctl.threadpool_info())
 
 
 def least(name: str, figures: list[Figure]) -> Figure:

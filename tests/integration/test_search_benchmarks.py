@@ -24,7 +24,8 @@ from benchmarks.search.tables import SECTIONS, table
 ROOT = Path(__file__).parents[2]
 
 
-SMALL = ("--quick", "--n", "1500", "--d", "32", "--rounds", "2", "--threads", "1")
+SMALL = ("--quick", "--n", "1000", "--d", "32", "--rounds", "2", "--threads", "1")
+SMALLER = ("--quick", "--n", "300", "--d", "16", "--rounds", "2", "--threads", "1")
 
 
 def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -81,10 +82,10 @@ def test_recall_grows_to_one_with_the_effort(docs: Path) -> None:
 @pytest.mark.assets
 def test_real_images_are_measured_where_they_are(tmp_path: Path) -> None:
     given = ("--assets", os.environ["NEARSQL_ASSETS"], "--json", str(tmp_path / "run.json"))
-    done = benchmark(*SMALL, "--only", "indexed", *given)
+    done = benchmark(*SMALLER, "--only", "indexed", *given)
     assert done.returncode == 0, done.stderr
     images, clusters = read(tmp_path / "run.json")
-    assert (images.case, clusters.case) == ("Fashion-MNIST, 2,000 x 784", "clustered, 1,500 x 32")
+    assert (images.case, clusters.case) == ("Fashion-MNIST, 2,000 x 784", "clustered, 300 x 16")
     built = images.get("nearsql: hnsw, as built")
     assert built is not None
     assert built.also["recall"] > 0.95
