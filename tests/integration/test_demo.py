@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sklearn.datasets import load_digits
 
 from nearsql.pipeline import demo
+from nearsql.pipeline.cli import cli
 from nearsql.udfs import connection, dbapi
 
 # What the demo says of itself: of the flaws that are planted, how many are found, and what else is.
@@ -148,10 +150,9 @@ def test_every_derived_row_names_a_finished_run(digits: dbapi.Connection) -> Non
 
 @pytest.mark.parametrize("run_id", [2, 3, 4])
 def test_its_runs_replay_to_the_same_result(built: tuple[Path, object], run_id: int) -> None:
-    done = run(
-        "-c", "from nearsql.pipeline.cli import main; main()", "replay", str(built[0]), str(run_id)
-    )
-    assert "the same result" in done.stdout, done.stdout + done.stderr
+    """In this process: another than the one that made them."""
+    done = CliRunner().invoke(cli, ["replay", str(built[0]), str(run_id)])
+    assert "the same result" in done.stdout, done.output
 
 
 def test_the_core_needs_no_torch(built: tuple[Path, object]) -> None:
