@@ -67,10 +67,13 @@ def pytest_report_header() -> list[str]:
 IN_ORDER = ("vision", "browser", "trust", "fuzz", "golden", "integration", "unit")
 
 
+TESTS = Path(__file__).parent
+
+
 def when(item: pytest.Item) -> int:
     """The place of a test's folder in that order."""
-    folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    return IN_ORDER.index(folder) if folder in IN_ORDER else 0
+    folders = [folder.name for folder in item.path.parents if folder.parent == TESTS]
+    return IN_ORDER.index(folders[0]) if folders and folders[0] in IN_ORDER else 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -62,7 +62,7 @@ def test_most_neighbours_are_enough_where_asked(
 ) -> None:
     centres = np.random.default_rng(2).normal(size=(8, 6)) * 5
     add_space(
-        "many", np.repeat(centres, 150, axis=0) + np.random.default_rng(3).normal(size=(1200, 6))
+        "many", np.repeat(centres, 60, axis=0) + np.random.default_rng(3).normal(size=(480, 6))
     )
     result = project_space(
         db, "many", method=method, n_neighbors=8, perplexity=5, neighbors="graph"
