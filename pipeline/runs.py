@@ -30,6 +30,10 @@ from nearsql.udfs import dbapi
 # What every run's result may depend on; pipelines add the libraries they compute with.
 BASE_PACKAGES = ("nearsql", "apsw", "numpy")
 
+_LENGTH, _DOUBLE = struct.Struct("<q"), struct.Struct("<d")
+# Pieces of rows that are hashed at once.
+_MOST_WAITING = 256
+
 
 def spelled_out(text: str) -> str:
     """The text as SQLite can hold it: what is not valid Unicode, and NUL, spelled out."""
@@ -324,22 +328,29 @@ class RowHash:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
+        # What is not hashed yet: many small updates would take longer than their hash.
+        self._waiting: list[bytes] = []
 
     def add(self, row: Sequence[Any]) -> None:
         """The next row."""
+        waiting = self._waiting
         for value in row:
-            if isinstance(value, float):
-                data = b"f" + struct.pack("<d", value)
-            elif isinstance(value, bytes):
-                data = b"b" + value
-            else:
-                data = repr(value).encode()
-            self._digest.update(struct.pack("<q", len(data)))
-            self._digest.update(data)
-        self._digest.update(b"\n")
+            if isinstance(value, bytes):
+                waiting += _LENGTH.pack(len(value) + 1), b"b", value
+                continue
+            data = b"f" + _DOUBLE.pack(value) if isinstance(value, float) else repr(value).encode()
+            waiting += _LENGTH.pack(len(data)), data
+        waiting.append(b"\n")
+        if len(waiting) > _MOST_WAITING:
+            self._hash_waiting()
+
+    def _hash_waiting(self) -> None:
+        self._digest.update(b"".join(self._waiting))
+        self._waiting.clear()
 
     def hexdigest(self) -> str:
         """Of the rows so far."""
+        self._hash_waiting()
         return self._digest.hexdigest()
 
 

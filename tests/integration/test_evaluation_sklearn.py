@@ -39,8 +39,8 @@ WEIGHTINGS = ("uniform", "distance", "softmax")
 TEMPERATURE = 0.07
 FOLDS = 5
 SEED = 3
-# More than are read from the file at once.
-CLOTHES = 5_000
+# More than are read from the file at once, and as many as there are for testing.
+CLOTHES = 10_000
 
 Labels = NDArray[np.int64]
 
