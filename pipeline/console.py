@@ -14,8 +14,10 @@ import click
 # Nothing can be written: the disk's fault, or the quota's, whatever was to be written.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
-# What SQLite says when the system refuses it something, and what to do about it.
-_OF_THE_SYSTEM = {
+# What SQLite says when the system refuses it something, or the file is not as it was, and what to do about it.
+_OF_SQLITE = {
+    "malformed JSON": "a text that was read as JSON is none; if it is in a cell of the file, `nearsql check FILE`"
+    " says whether the file is as nearsql makes it",
     "database or disk is full": "make room, and run the command again; what was written until now is kept",
     "disk I/O error": "the system would not read or write the file; see to its disk, to a quota and to"
     " `ulimit -f`, and run the command again; what was written until now is kept",
@@ -170,7 +172,7 @@ def sentence(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"cannot write: {error.strerror}"
-    for words, what_to_do in _OF_THE_SYSTEM.items():
+    for words, what_to_do in _OF_SQLITE.items():
         if str(error).endswith(words):
             return f"{error}: {what_to_do}"
     if isinstance(error, UnicodeEncodeError):

@@ -12,7 +12,7 @@ import numpy as np
 
 from nearsql.pipeline.annotations import annotate
 from nearsql.pipeline.check import check_file
-from nearsql.pipeline.console import UserError
+from nearsql.pipeline.console import UserError, sentence
 from nearsql.pipeline.importing import import_file
 from nearsql.pipeline.ingest import ingest_images, ingest_texts
 from nearsql.pipeline.select import read_ids
@@ -155,7 +155,9 @@ def _of_database(error: BaseException) -> Outcome:
     while root.__cause__ is not None and not isinstance(root, SqlFunctionError):
         root = root.__cause__
     if isinstance(root, sqlite3.Error | apsw.Error | SqlFunctionError | UnicodeDecodeError):
-        outcome = refused(str(error))
+        # As commands say it. SQLite's own words, however few, are those of all programs that ask it.
+        by_whom = "SQLite says " if isinstance(root, apsw.Error) else ""
+        outcome = refused(by_whom + sentence(error))
         is_told = any(words in str(error) for words in _OF_DAMAGE)
         return Outcome("refused", str(error)[:500]) if is_told else outcome
     return Outcome("leaked", f"{type(root).__name__}: {root}"[:1500])

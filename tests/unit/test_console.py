@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearsql.pipeline.console import command_line, sql_text
+from nearsql.pipeline.console import command_line, sentence, sql_text
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0"))))
@@ -36,3 +36,9 @@ def test_sql_keeps_its_own_quotes_readable() -> None:
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_a_text_is_itself_in_sql(text: str) -> None:
     assert sqlite3.connect(":memory:").execute(f"select {sql_text(text)}").fetchone() == (text,)
+
+
+def test_sqlites_few_words_become_a_sentence() -> None:
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        sqlite3.connect(":memory:").execute("select json_extract('{', '$')").fetchone()
+    assert sentence(caught.value).startswith("malformed JSON: a text that was read as JSON is none")
