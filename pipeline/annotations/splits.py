@@ -103,7 +103,7 @@ def _resolve(entry: str, dataset: DatasetFile, root: Path) -> Path:
     candidates = [base / name for name in entries for base in (*bases, beside, root)]
     inside = [path for path in candidates if is_within(path, root)]
     for path in inside:
-        if path.exists():
+        if os.path.exists(path):  # unlike Path.exists also where no path can be that long
             return path.resolve()
     if not inside:
         raise UserError(f"{entry[:200]!r} leads out of {root}, and nothing outside of it is read")

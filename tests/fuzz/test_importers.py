@@ -56,6 +56,7 @@ FOUND = [
     ("import jsonl", "m.jsonl", b"0.png", b"\\ud800"),
     ("import results", "r.json", b'"bbox": [1', b'"bbox": [1' + b"0" * 400),
     ("import blob store", "s.db", b"CREATE TABLE", b"CREATE TBLAE"),
+    ("annotate yolo", "data.yaml", b"train: images", b"train: " + b"1" * 300),
     ("ids csv", "ids", b"name,id", b'"name,id'),
     ("ids csv", "ids", b"a,1", b"a" * 200_000 + b",1"),
     ("database", "n.db", b"CREATE TABLE losses", b"CREATE TBALE losses"),
