@@ -15,7 +15,7 @@ from nearsql.pipeline.ingest.again import Brought, items_again, known_items
 from nearsql.pipeline.ingest.writer import Arrival, IngestResult, Problem, Writer, as_json
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.result_tables import Again
-from nearsql.pipeline.runs import RunInput, run
+from nearsql.pipeline.runs import RunInput, run, spelled_out
 from nearsql.udfs import dbapi
 
 
@@ -290,7 +290,7 @@ def _path_and_digest(path: Path) -> tuple[Path, str | None]:
 
 def uri_of(path: str | Path) -> str:
     """The path as text; bytes that are not UTF-8 are spelled out, so that the database can hold it."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    return spelled_out(str(path))
 
 
 def _why_not_an_image(path: Path) -> str:

@@ -39,8 +39,6 @@ WEIGHTINGS = ("uniform", "distance", "softmax")
 TEMPERATURE = 0.07
 FOLDS = 5
 SEED = 3
-# More than are read from the file at once, and as many as there are for testing.
-CLOTHES = 10_000
 
 Labels = NDArray[np.int64]
 
@@ -81,11 +79,11 @@ def clothes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judged]:
     folder = Path(os.environ["NEARSQL_ASSETS"]) / "fashion-mnist"
     images = gzip.decompress((folder / "t10k-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())
-    vectors = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)[:CLOTHES]
+    vectors = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
     yield from judged(
         tmp_path_factory.mktemp("clothes"),
         vectors,
-        np.frombuffer(labels, np.uint8, offset=8)[:CLOTHES],
+        np.frombuffer(labels, np.uint8, offset=8),
         (1, 10, 100),
         ("l2",),
     )
@@ -328,7 +326,7 @@ def test_softmax_is_the_published_rule(digits: Judged, k: int) -> None:
 
 @pytest.mark.assets
 def test_clothes_are_judged_as_by_scikit_learn(clothes: Judged) -> None:
-    assert len(clothes.labels) == CLOTHES
+    assert len(clothes.labels) == 10_000
     for k in clothes.ks:
         for weighting in ("uniform", "distance"):
             check_classes(clothes, k, weighting)

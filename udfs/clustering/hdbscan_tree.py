@@ -1,4 +1,4 @@
-"""From a spanning tree to clusters, by the hdbscan library's own code."""
+"""From a spanning tree to clusters, by the hdbscan library's own code but for the merges (linkage.py)."""
 
 from dataclasses import dataclass
 
