@@ -22,7 +22,11 @@ from nearsql.udfs import connection, dbapi
 # A longer value is no vector, and no text that anybody embeds.
 MOST_BYTES = 64 * 2**20
 
-_TABLES = "select name, coalesce(sql, '') from sqlite_master where type = 'table' order by rowid"
+# Cast: in a damaged file, names and definitions may be BLOBs, or missing.
+_TABLES = (
+    "select cast(coalesce(name, '') as text), cast(coalesce(sql, '') as text) from sqlite_master"
+    " where type = 'table' order by rowid"
+)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 from stores import LOSSES, METRICS, UNDEFINED, Store, blob_store, llm_store, vec0_store
@@ -386,6 +387,20 @@ def test_what_is_refused(db: dbapi.Connection, tmp_path: Path) -> None:
     broken.write_bytes(Path(one).read_bytes()[:4096] + b"\xff" * 4096)
     with pytest.raises(UserError, match=r"cannot be read"):
         import_file(db, str(broken))
+
+
+@pytest.mark.parametrize("changed", ["sql", "name"])
+def test_a_store_whose_schema_is_in_blobs_is_read(
+    db: dbapi.Connection, tmp_path: Path, changed: str
+) -> None:
+    items = add_images(db, ["ant.jpg"])
+    path = tmp_path / "a.db"
+    one_table(path, "embeddings (id text, embedding blob)", [("ant", bytes(8))])
+    with closing(apsw.Connection(str(path))) as store:
+        store.pragma("writable_schema", True)
+        store.execute(f"update sqlite_schema set {changed} = cast({changed} as blob)")
+    import_file(db, str(path), space="s")
+    assert vectors(db, "s") == {items["ant.jpg"]: bytes(8)}
 
 
 def test_a_store_with_changes_in_its_log_is_not_read_by_half(
