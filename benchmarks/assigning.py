@@ -4,11 +4,13 @@ Of each data set every second point is clustered (min_cluster_size 20, min_sampl
 agreement is nearsql's own measure: 15% of the members are held out, assigned to the clusters of the
 others, and compared with where clustering puts them. Beside it the share of the members kept that both
 clusterings put into the same place, and what would be right without looking: the share of the commonest
-place. Times are of one call of `cluster_assign` a point, and of
-`cluster_assignments` for all others at once; the first call, which reads the members, aside. With --write
-the table is put into docs/clustering.md.
+place. One at a time: of points that are no members, the share that `cluster_assign` puts where clustering
+the members with this one point more puts it. Times are of one call of `cluster_assign` a point, by the
+median, the first calls, which read and prepare the members, aside; and of `cluster_assignments` for all
+others at once. With --write the table is put into docs/clustering.md.
 """
 
+import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from tabulate import tabulate
 from benchmarks.clustering.data import digits, embeddings, images
 from benchmarks.marked import write_between_marks
 from benchmarks.options import add_assets, command_line
+from benchmarks.topics import embedded, questions
 from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.pipeline.cluster.held_out import held_out_agreement
 from nearsql.pipeline.vectors import insert_vectors
@@ -40,11 +43,14 @@ HEADERS = (
     "held out",
     "agreement",
     "of those kept",
+    "one at a time",
     "commonest place",
     "ms a point",
     "ms a point, all at once",
 )
 _POINTS = 500
+# Points that are added alone: each takes a clustering.
+_ALONE = 40
 
 Rows = NDArray[np.float32]
 
@@ -55,9 +61,15 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=20_000, help="points, of which half are clustered")
     parser.add_argument("--threads", type=int, default=faiss.omp_get_max_threads())
     add_assets(parser, "fashion-mnist/")
+    parser.add_argument(
+        "--vectors", type=Path, help="a .npy file of banking77's embedding, made if it is not there"
+    )
     arguments = parser.parse_args()
     faiss.omp_set_num_threads(arguments.threads)
-    rows = [measured(name, points) for name, points in data_sets(arguments.n, arguments.assets)]
+    rows = []
+    for name, points in data_sets(arguments.n, arguments.assets, arguments.vectors):
+        rows.append(measured(name, points))
+        print("; ".join(rows[-1]), flush=True)
     print(tabulate(rows, HEADERS, disable_numparse=True))
     if arguments.write:
         table = tabulate(rows, HEADERS, tablefmt="github", disable_numparse=True)
@@ -65,12 +77,14 @@ def main() -> None:
         write_between_marks(PAGE, SCRIPT, f"{table}\n\n*{threads}.*")
 
 
-def data_sets(n: int, assets: Path | None) -> Iterator[tuple[str, Rows]]:
-    """Digits, made points, and Fashion-MNIST's images where there are assets."""
+def data_sets(n: int, assets: Path | None, vectors: Path | None) -> Iterator[tuple[str, Rows]]:
+    """Digits, made points, and where there are assets real texts and Fashion-MNIST's images."""
     yield "digits, 64 dimensions", digits()
     for d in (384, 768):
         yield f"made points, {d} dimensions", embeddings(n, d)
     if assets is not None:
+        texts, _ = questions(assets / "text")
+        yield "banking77, 384 dimensions", embedded(texts, vectors)
         yield "Fashion-MNIST, 784 dimensions", images(assets, n)
 
 
@@ -89,6 +103,7 @@ def measured(name: str, rows: Rows) -> list[str]:
             " group by cluster_id)",
             (result.run_id,),
         ).fetchone()
+        alone = agreement_alone(db, result.run_id)
         one, all_ = seconds_a_point(db, result.run_id)
     return [
         name,
@@ -98,6 +113,7 @@ def measured(name: str, rows: Rows) -> list[str]:
         f"{counts['held_out']:,}",
         f"{100 * counts['held_out_agreement']:.1f}%",
         f"{100 * counts['kept_agreement']:.1f}%",
+        f"{alone} of {_ALONE}",
         f"{100 * commonest / result.counts['sampled']:.0f}%",
         f"{1000 * one:.2f}",
         f"{1000 * all_:.2f}",
@@ -119,6 +135,36 @@ def fill(db: dbapi.Connection, rows: Rows) -> None:
     vectors = (row.tobytes() for row in rows.astype("<f4"))
     insert_vectors(db, space, None, list(enumerate(vectors, start=1)))
     db.commit()
+
+
+def agreement_alone(db: dbapi.Connection, run: int) -> int:
+    """Of _ALONE points that are no members, how many are put where clustering with them puts them."""
+    members = db.execute(
+        "select m.item_id, coalesce(c.label, -1) from memberships m"
+        " left join clusters c on c.id = m.cluster_id where m.run_id = ? order by m.item_id",
+        (run,),
+    ).fetchall()
+    ids, labels = np.array(members).T
+    others = db.execute(
+        "select item_id, coalesce(cluster_assign(?1, vector), -1) from vectors where item_id not in"
+        " (select item_id from memberships where run_id = ?1) order by item_id * 7919 % 10007 limit ?2",
+        (run, _ALONE),
+    ).fetchall()
+    same = 0
+    for item, assigned in others:
+        within = json.dumps([*ids.tolist(), item])
+        found = dict(
+            db.execute(
+                "select id, coalesce(cluster, -1)"
+                " from hdbscan('points', 20, 10, 1, ?, 'eom', 0.0, 'exact')",
+                (within,),
+            ).fetchall()
+        )
+        # Its cluster is called what most of the members in it were.
+        there = labels[[found[i] == found[item] for i in ids.tolist()]]
+        values, counts = np.unique(there, return_counts=True)
+        same += assigned == (values[counts.argmax()] if found[item] >= 0 else -1)
+    return same
 
 
 def seconds_a_point(db: dbapi.Connection, run: int) -> tuple[float, float]:

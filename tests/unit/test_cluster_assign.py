@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
+from nearsql.udfs.clustering import cluster_model
 from nearsql.udfs.clustering.cluster_model import ClusterModel
 from nearsql.udfs.clustering.hdbscan_tree import Clustering, cut
+from nearsql.udfs.clustering.member_bounds import member_bounds
 from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
+from nearsql.udfs.search.exact_distances import exact_distances_to_rows
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.spaces import Space
 
@@ -69,6 +72,73 @@ def test_assign_is_the_rule(
         assert (label, pytest.approx(distance, rel=1e-9)) == by_brute_force(model, query)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=arrays(
+        np.float32,
+        st.tuples(st.integers(8, 90), st.integers(1, 40)),
+        elements=st.integers(-3, 3).map(float) | st.floats(-5, 5, width=16),
+    ),
+    size=st.sampled_from([1e-30, 1.0, 1e15]),
+    samples=st.integers(1, 8),
+    data=st.data(),
+)
+def test_one_vector_by_bounds_is_the_same_as_by_a_search(
+    rows: NDArray[np.float32], size: float, samples: int, data: st.DataObject
+) -> None:
+    rows = rows * np.float32(size)
+    _, model = clustered(rows, 3, samples)
+    number = st.integers(-4, 4).map(float) | st.floats(-9, 9, width=16)
+    query = data.draw(arrays(np.float32, rows.shape[1], elements=number)) * np.float32(size)
+    for vector in (query, rows[0], -rows[-1]):
+        found, distances = model.hang_by_search(vector[None, :])
+        assert model.hang_one(vector) == (found[0], distances[0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=arrays(
+        np.float32,
+        st.tuples(st.integers(1, 30), st.integers(1, 70)),
+        elements=st.floats(-(2.0**124), 2.0**124, width=32) | st.floats(-1, 1, width=32),
+        fill=st.nothing(),
+    ),
+    data=st.data(),
+)
+def test_bounds_hold_the_distances(rows: NDArray[np.float32], data: st.DataObject) -> None:
+    number = st.floats(-(2.0**124), 2.0**124, width=32) | st.floats(-1, 1, width=32)
+    query = data.draw(arrays(np.float32, rows.shape[1], elements=number, fill=st.nothing()))
+    lower, upper = member_bounds(rows).of(query)
+    apart = exact_distances_to_rows(rows, query, "l2", None)
+    assert (lower <= apart).all()
+    assert (apart <= upper).all()
+
+
+def test_bounds_are_close_enough_to_leave_few_members() -> None:
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(40, 256))[rng.integers(40, size=2000)]).astype(np.float32)
+    rows += rng.normal(size=rows.shape).astype(np.float32) * 0.3
+    # One row of another size does not coarsen the codes of the others.
+    rows[7] *= 1e6
+    lower, upper = member_bounds(rows[1:]).of(rows[0])
+    nearest = np.sort(upper)[9]
+    assert 10 <= (lower <= nearest).sum() <= 30
+
+
+def test_a_vector_asked_for_alone_gets_bounds_once_that_is_worth_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster_model, "_MANY_NUMBERS", 1)
+    rng = np.random.default_rng(0)
+    _, model = clustered(rng.normal(size=(60, 3)).astype(np.float32), 5, 3)
+    queries = rng.normal(size=(30, 3)).astype(np.float32)
+    labels, distances = model.assign(queries)
+    one_by_one = [model.assign(query[None, :]) for query in queries]
+    assert "bounds" in vars(model)
+    assert [int(label[0]) for label, _ in one_by_one] == labels.tolist()
+    assert [float(distance[0]) for _, distance in one_by_one] == distances.tolist()
+
+
 def test_assign_looks_as_far_as_it_must() -> None:
     # The 400 members around a query are noise-like in that their own core distances are huge (each
     # asks for its 300th neighbour); the member that it hangs on is found only by looking past them.
@@ -78,6 +148,7 @@ def test_assign_looks_as_far_as_it_must() -> None:
     _, model = clustered(np.vstack([near, dense]), 50, 300)
     queries = rng.normal(size=(40, 3)).astype(np.float32)
     labels, distances = model.assign(queries)
+    assert [model.hang_one(query)[1] for query in queries] == distances.tolist()
     for query, label, distance in zip(queries, labels, distances, strict=True):
         assert (label, pytest.approx(distance, rel=1e-9)) == by_brute_force(model, query)
 

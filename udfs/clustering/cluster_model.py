@@ -8,8 +8,9 @@ cluster split off from its parent. Members are never moved, and no cluster is in
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 import apsw
 import numpy as np
@@ -17,18 +18,28 @@ from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.run_members import finished_run, members_of_run
+from nearsql.udfs.search.exact_distances import exact_distances_to_rows
 from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.neighbors import nearest
 from nearsql.udfs.space_points import euclidean, normalized
 from nearsql.udfs.spaces import Space, find_space
 
+if TYPE_CHECKING:
+    from nearsql.udfs.clustering.member_bounds import MemberBounds
+
 # Runs have one flat clustering at this level; those with more are joined at the coarsest.
 LEVEL = 1
 # Members looked at first, beyond those that the core distance needs.
 _SPARE = 16
+# Vectors asked for alone after which bounds of the distances are worth preparing, and numbers of the
+# members from which on: below, all are looked at in a fraction of a millisecond.
+_OFTEN = 8
+_MANY_NUMBERS = 1 << 20
+# Members whose distances are decided at a time, the likeliest first.
+_DECIDED = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class ClusterModel:
     """The members of a run, in Euclidean geometry, with what the rule needs of each."""
 
@@ -38,6 +49,15 @@ class ClusterModel:
     birth_lambdas: NDArray[np.float64]  # (n,), of the member's cluster, NaN for noise
     min_samples: int
     is_cosine: bool
+    # How many vectors were asked for alone.
+    _asked: int = field(default=0, repr=False)
+
+    @cached_property
+    def bounds(self) -> "MemberBounds":
+        """What bounds the distances of the members, prepared when first asked for: it takes a while."""
+        from nearsql.udfs.clustering.member_bounds import member_bounds
+
+        return member_bounds(self.members.vectors)
 
     def assign(
         self, vectors: NDArray[np.float32], poll: Callable[[], None] = lambda: None
@@ -54,6 +74,17 @@ class ClusterModel:
         Of members at the same mutual reachability distance the nearest is taken, then the lowest id.
         """
         queries = normalized(vectors) if self.is_cosine else vectors
+        if len(queries) == 1 and self.members.vectors.size >= _MANY_NUMBERS:
+            self._asked += 1
+            if self._asked > _OFTEN:
+                row, distance = self.hang_one(queries[0], poll)
+                return np.array([row]), np.array([distance])
+        return self.hang_by_search(queries, poll)
+
+    def hang_by_search(
+        self, queries: NDArray[np.float32], poll: Callable[[], None] = lambda: None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """As `hang`, of vectors in the members' geometry: by their nearest members, and ever more of them."""
         hanging_on = np.empty(len(queries), np.int64)
         distances = np.empty(len(queries))
         n = len(self.members.ids)
@@ -75,6 +106,43 @@ class ClusterModel:
             unsure = unsure[~is_sure]
             k = min(n, 4 * k)
         return hanging_on, distances
+
+    def hang_one(
+        self, query: NDArray[np.float32], poll: Callable[[], None] = lambda: None
+    ) -> tuple[int, float]:
+        """As `hang`, of one vector (d,) in the members' geometry: by bounds of all distances."""
+        lower, upper = self.bounds.of(query, poll)
+        farthest = np.partition(upper, self.min_samples - 1)[self.min_samples - 1]
+        near = np.flatnonzero(lower <= farthest)
+        apart = self._distances(query, near)
+        core = np.partition(apart, self.min_samples - 1)[self.min_samples - 1]
+        reach = np.maximum(np.maximum(apart, core), self.core_distances[near])
+        best = self._least(near, apart, reach)
+        # The others that may be reached as soon, by the least that this can take.
+        np.maximum(lower, self.core_distances, out=lower)
+        lower[near] = np.inf
+        left = np.flatnonzero(lower <= best[0])
+        left = left[np.argsort(lower[left], kind="stable")]
+        while len(left) and lower[left[0]] <= best[0]:
+            some, left = left[:_DECIDED], left[_DECIDED:]
+            apart = self._distances(query, some)
+            reach = np.maximum(np.maximum(apart, core), self.core_distances[some])
+            best = min(best, self._least(some, apart, reach))
+            poll()
+        return best[2], best[0]
+
+    def _distances(
+        self, query: NDArray[np.float32], rows: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        return exact_distances_to_rows(self.members.vectors[rows], query, "l2", None)
+
+    @staticmethod
+    def _least(
+        rows: NDArray[np.int64], apart: NDArray[np.float64], reach: NDArray[np.float64]
+    ) -> tuple[float, float, int]:
+        """The least (reach, distance, row) of some rows."""
+        first = np.lexsort((rows, apart, reach))[0]
+        return float(reach[first]), float(apart[first]), int(rows[first])
 
     def labels_of(
         self, rows: NDArray[np.int64], distances: NDArray[np.float64]
