@@ -3,7 +3,9 @@
 Into new files on the same disk, in turns, the items being there before: `import_file` of a Parquet file with a
 column of lists; and the same vectors, already in memory as BLOBs, by `insert_vectors` in transactions of
 as many rows, with nothing read, matched or hashed. Prints the seconds of each's fastest
-round, since what else runs on a machine only adds, with the steps of that import as its run records them. With --write the table goes into docs/import.md.
+round, since what else runs on a machine only adds, with the steps of that import as its run records them; and
+the median, over the rounds, of how often the import takes the time of the inserts just before it: a disk's
+speed changes from one to the next. With --write the table goes into docs/import.md.
 """
 
 import argparse
@@ -112,6 +114,8 @@ def main() -> None:
     )
     for name, of_step in steps[times["import"].index(fastest["import"])].items():
         rows.append([f"... of it: {name}", f"{of_step:.2f}", f"{of_step / fastest['bare']:.2f}"])
+    ratios = [own / others for own, others in zip(times["import"], times["bare"], strict=True)]
+    rows.append(["median of the rounds", "", f"{np.median(ratios):.2f}"])
     headers = [f"{asked.n:,} x {asked.d:,} from Parquet", "seconds", "x bare inserts"]
     text = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
     print(text)

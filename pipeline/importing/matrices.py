@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -145,7 +146,7 @@ def parquet_part(path: str, file: BinaryIO, options: Options) -> Part:
 
     def rows() -> Iterator[Row]:
         start = 0
-        for batch in batches(_rows_a_read(dimensions)):
+        for batch in _ahead(batches(_rows_a_read(dimensions))):
             ids = _cells(path, batch, id_column)
             texts = None if options.text is None else _cells(path, batch, options.text)
             matrix = _arrow_matrix(batch, chosen, wide, dimensions)
@@ -201,6 +202,15 @@ def _arrow_matrix(batch: Any, chosen: str | None, wide: list[str], dimensions: i
     dtype = np.dtype(numbers.type.to_pandas_dtype())
     data = np.frombuffer(numbers.buffers()[1], dtype, len(numbers), numbers.offset * dtype.itemsize)
     return data.reshape(-1, dimensions)
+
+
+def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches, each decoded while what is done with the one before is on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="nearsql-parquet") as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _rows_a_read(dimensions: int) -> int:
