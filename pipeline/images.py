@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -107,9 +107,7 @@ def read_image_file(path: str | os.PathLike[str]) -> bytes:
 def sha256_of_file(file: BinaryIO) -> str:
     """The SHA-256 of an open file's bytes, streamed; the file is left at its beginning."""
     try:
-        digest = hashlib.sha256()
-        while chunk := file.read(2**20):
-            digest.update(chunk)
+        digest = hashlib.file_digest(cast(Any, file), "sha256")
         file.seek(0)
     except OSError as error:
         raise UnreadableImage("read", f"the file cannot be read: {error.strerror}") from error
