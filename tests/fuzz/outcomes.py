@@ -13,7 +13,7 @@ Kind = Literal["taken", "refused", "leaked", "wrong", "died"]
 _PYTHONS = re.compile(
     r"Traceback|has no attribute|\b[A-Z][a-z]\w*(?:Error|Exception)\b|<class |<\w+(\.\w+)* object"
     r"|unsupported operand|not supported between|positional argument|unhashable|codec can't"
-    r"|not subscriptable|not iterable|expected .* got |argument must be|NoneType|\bnp\."
+    r"|not subscriptable|not iterable|expected .* got |argument must be|NoneType|\bnp\.\w+\("
 )
 
 

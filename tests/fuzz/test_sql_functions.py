@@ -122,10 +122,13 @@ def test_a_leak_would_be_seen() -> None:
         "'NoneType' object has no attribute 'id'",
         "OverflowError: int too big",
         "unsupported operand type(s) for +: 'int' and 'str'",
+        "k is np.float64(3.0)",
         "oops",
         "",
     ):
         assert refused(message).kind == "leaked", message
+    # A file may name a column so.
+    assert refused("m.tsv has no column 'id', only 'np.png'").kind == "refused"
     assert refused("knn: k must be a number, not 'x'", names="knn").kind == "refused"
     assert refused("k must be a number, not 'x'", names="knn").kind == "leaked"
 
