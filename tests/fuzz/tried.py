@@ -153,6 +153,8 @@ class _Tries:
             if request[1] in _DEATHS:
                 _DEATHS[request[1]]()
             outcome = self._tried(request)
+            if outcome.kind == "taken":
+                self._known.add(what)  # what it needs is compiled
             return Outcome("wrong", f"it did {self._watch.seen}") if self._watch.seen else outcome
         except MemoryError:
             return Outcome("leaked", "it asked for more memory than a small file needs")
@@ -161,7 +163,6 @@ class _Tries:
         finally:
             self._watch.end()
             self._limit(0)
-            self._known.add(what)
 
     def _tried(self, request: tuple[Any, ...]) -> Outcome:
         if request[0] == "call":
