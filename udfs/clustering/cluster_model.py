@@ -5,6 +5,7 @@ reachability distance is least, and belongs to that member's cluster if they wou
 cluster split off from its parent. Members are never moved, and no cluster is invented.
 """
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from nearsql.udfs.run_members import finished_run, members_of_run
 from nearsql.udfs.search.exact_distances import exact_distances_to_rows
 from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.neighbors import nearest
+from nearsql.udfs.search.row_search import search_among
 from nearsql.udfs.space_points import euclidean, normalized
 from nearsql.udfs.spaces import Space, find_space
 
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
 LEVEL = 1
 # Members looked at first, beyond those that the core distance needs.
 _SPARE = 16
-# Vectors asked for alone after which bounds of the distances are worth preparing, and numbers of the
-# members from which on: below, all are looked at in a fraction of a millisecond.
-_OFTEN = 8
+# Vectors asked for alone after which quantising the members is worth it, and numbers of the members from
+# which on: fewer are scanned in a fraction of a millisecond. Loading numba takes as long as hundreds of scans.
+OFTEN, OFTEN_WITHOUT_NUMBA = 64, 512
 _MANY_NUMBERS = 1 << 20
 # Members whose distances are decided at a time, the likeliest first.
 _DECIDED = 64
@@ -53,8 +55,8 @@ class ClusterModel:
     _asked: int = field(default=0, repr=False)
 
     @cached_property
-    def bounds(self) -> "MemberBounds":
-        """What bounds the distances of the members, prepared when first asked for: it takes a while."""
+    def quantised(self) -> "MemberBounds":
+        """The members, quantised when first asked for: it takes a while."""
         from nearsql.udfs.clustering.member_bounds import member_bounds
 
         return member_bounds(self.members.vectors)
@@ -74,11 +76,9 @@ class ClusterModel:
         Of members at the same mutual reachability distance the nearest is taken, then the lowest id.
         """
         queries = normalized(vectors) if self.is_cosine else vectors
-        if len(queries) == 1 and self.members.vectors.size >= _MANY_NUMBERS:
-            self._asked += 1
-            if self._asked > _OFTEN:
-                row, distance = self.hang_one(queries[0], poll)
-                return np.array([row]), np.array([distance])
+        if len(queries) == 1:
+            row, distance = self.hang_one(queries[0], poll)
+            return np.array([row]), np.array([distance])
         return self.hang_by_search(queries, poll)
 
     def hang_by_search(
@@ -111,11 +111,11 @@ class ClusterModel:
         self, query: NDArray[np.float32], poll: Callable[[], None] = lambda: None
     ) -> tuple[int, float]:
         """As `hang`, of one vector (d,) in the members' geometry: by bounds of all distances."""
-        lower, upper = self.bounds.of(query, poll)
-        farthest = np.partition(upper, self.min_samples - 1)[self.min_samples - 1]
-        near = np.flatnonzero(lower <= farthest)
+        lower, upper = self._bounds(query, poll)
+        nth = min(self.min_samples, len(upper)) - 1
+        near = np.flatnonzero(lower <= np.partition(upper, nth)[nth])
         apart = self._distances(query, near)
-        core = np.partition(apart, self.min_samples - 1)[self.min_samples - 1]
+        core = np.partition(apart, nth)[nth]
         reach = np.maximum(np.maximum(apart, core), self.core_distances[near])
         best = self._least(near, apart, reach)
         # The others that may be reached as soon, by the least that this can take.
@@ -130,6 +130,16 @@ class ClusterModel:
             best = min(best, self._least(some, apart, reach))
             poll()
         return best[2], best[0]
+
+    def _bounds(
+        self, query: NDArray[np.float32], poll: Callable[[], None]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The least and the largest that each member's distance can be, (n,) each."""
+        self._asked += 1
+        often = OFTEN if "numba" in sys.modules else OFTEN_WITHOUT_NUMBA
+        if self._asked > often and self.members.vectors.size >= _MANY_NUMBERS:
+            return self.quantised.of(query, poll)
+        return search_among(self.members, None).distance_bounds(query, poll)
 
     def _distances(
         self, query: NDArray[np.float32], rows: NDArray[np.int64]

@@ -268,6 +268,17 @@ class Search:
         in_threads(scan, parts, self.n * self.dimensions, poll)
         return scores
 
+    def distance_bounds(
+        self, vector: NDArray[np.float32], poll: Poll | None
+    ) -> tuple[Distances, Distances]:
+        """The least and the largest that the float64 distance of each row to a vector (d,) can be, (n,). For l2."""
+        scores = self._scores(Queries(vector[None, :], np.array([-1])), poll)
+        squares = np.negative(scores, dtype=np.float64)
+        error, tiny = 3 * self.relative_error, self.dimensions * _TINY
+        least = np.minimum(squares, _HUGE) * (1 - error) - tiny
+        largest = np.where(squares < _HUGE, squares * (1 + error) + tiny, np.inf)
+        return np.sqrt(np.maximum(least, 0.0)), np.sqrt(largest)
+
     # Many queries: matrix multiplication, whose scores are selected from as they are computed.
 
     def _many(
