@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import normalize
 
+from benchmarks.clustering.stable_sort import stable_sort
 from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import load_matrix
@@ -21,7 +22,7 @@ Fill = Callable[..., int]
 
 
 def library(rows: NDArray[np.float32], **parameters: object) -> hdbscan.HDBSCAN:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), stable_sort():
         warnings.simplefilter("ignore")  # scikit-learn's renamings
         return hdbscan.HDBSCAN(algorithm="prims_kdtree", **parameters).fit(rows.astype(np.float64))
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from served import site
 
+from benchmarks.clustering.stable_sort import stable_sort
 from nearsql.pipeline import runs
 from nearsql.pipeline.cli import cli
 from nearsql.pipeline.cluster.losses import cluster_losses, loss_matrix
@@ -73,13 +74,14 @@ def test_as_the_library_does(db: dbapi.Connection, symmetrize: str, options: Any
     both = np.stack([distances, distances.T])
     square = {"mean": both.mean(0), "max": both.max(0), "min": both.min(0)}[symmetrize]
     np.fill_diagonal(square, 0)
-    library = hdbscan.HDBSCAN(
-        metric="precomputed",
-        min_cluster_size=6,
-        min_samples=options.get("min_samples"),
-        cluster_selection_method=options.get("selection", "eom"),
-        cluster_selection_epsilon=options.get("epsilon", 0.0),
-    ).fit(square)
+    with stable_sort():
+        library = hdbscan.HDBSCAN(
+            metric="precomputed",
+            min_cluster_size=6,
+            min_samples=options.get("min_samples"),
+            cluster_selection_method=options.get("selection", "eom"),
+            cluster_selection_epsilon=options.get("epsilon", 0.0),
+        ).fit(square)
     found = db.execute(
         "select m.item_id, coalesce(c.label, -1), m.probability, m.outlier_score from memberships m"
         " left join clusters c on c.id = m.cluster_id where m.run_id = ? order by m.item_id",

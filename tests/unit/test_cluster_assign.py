@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.clustering.stable_sort import stable_sort
 from nearsql.udfs.clustering import cluster_model
 from nearsql.udfs.clustering.cluster_model import ClusterModel
 from nearsql.udfs.clustering.hdbscan_tree import Clustering, cut
@@ -206,7 +207,7 @@ def test_held_out_digits_go_where_clustering_all_would_put_them() -> None:
     print(f"agreement of the members themselves: {stability:.3f}")
     assert agreement > stability - 0.03
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), stable_sort():
         warnings.simplefilter("ignore")
         library = hdbscan.HDBSCAN(
             min_cluster_size=20, min_samples=5, algorithm="prims_kdtree", prediction_data=True

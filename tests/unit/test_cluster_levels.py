@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.clustering.stable_sort import stable_sort
 from nearsql.udfs.clustering.hdbscan_tree import cut
 from nearsql.udfs.clustering.levels import (
     RULES,
@@ -61,7 +62,7 @@ def to_the_letter(rows: Rows) -> list[dict[int, tuple[int, int]]]:
     """
 
     def split(chosen: list[int], size: int, samples: int) -> dict[int, int]:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), stable_sort():
             warnings.simplefilter("ignore")  # scikit-learn's renamings
             model = hdbscan.HDBSCAN(
                 min_cluster_size=size, min_samples=samples, algorithm="prims_kdtree"

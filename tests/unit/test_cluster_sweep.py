@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.clustering.stable_sort import stable_sort
 from nearsql.udfs.clustering.spanning_tree import SpanningTree, n_neighbors_for, spanning_tree
 from nearsql.udfs.clustering.sweep import (
     SweepRow,
@@ -33,7 +34,7 @@ def tree_of(rows: Rows, min_samples: int) -> SpanningTree:
 
 
 def by_the_library(rows: Rows, size: int, **parameters: object) -> SweepRow:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), stable_sort():
         warnings.simplefilter("ignore")  # infinite lambdas of duplicates, scikit-learn's renamings
         model = hdbscan.HDBSCAN(min_cluster_size=size, algorithm="prims_kdtree", **parameters).fit(
             rows.astype(np.float64)

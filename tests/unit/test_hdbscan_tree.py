@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.clustering.stable_sort import stable_sort
 from nearsql.udfs.clustering.hdbscan_tree import Clustering, cut
 from nearsql.udfs.clustering.spanning_tree import SpanningTree, n_neighbors_for, spanning_tree
 
@@ -27,7 +28,7 @@ def tree_of(rows: Rows, min_samples: int) -> SpanningTree:
 
 def library(rows: Rows, **parameters: Any) -> hdbscan.HDBSCAN:
     # Prim's walk is what the library takes above 60 dimensions, and exact.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), stable_sort():
         warnings.simplefilter(
             "ignore"
         )  # infinite lambdas of duplicates, and scikit-learn's renamings

@@ -11,7 +11,7 @@ from nearsql.udfs.clustering.linkage import single_linkage
 
 
 def library(edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(label(edges[np.argsort(edges.T[2]), :]))
+    return np.asarray(label(edges[np.argsort(edges.T[2], kind="stable"), :]))
 
 
 @st.composite
