@@ -37,7 +37,7 @@ TEXTS = {
             "On one thread, compilation excluded, in one run. The library's exact algorithm is `prims_kdtree`, "
             "which it takes by default above 60 dimensions. Equal is the share of points with the same label. "
             "Of edges that are equally long the library's sort puts now one, now the other first, depending on "
-            "the CPU; here it is made stable, as nearsql's is. The last ARI is that with its own sort on this CPU."
+            "the CPU (`python -m benchmarks.equal_lengths`); here it is made stable, as nearsql's is."
         ),
     ),
     scale.EXACT: (
@@ -76,7 +76,7 @@ DRAWINGS = {
 _COLUMNS = {
     library.SECTION: (
         "hdbscan", "nearsql", "nearsql, slowest", "times as fast", "tree weight differs by", "ARI", "labels equal",
-        "ARI, unstable sort", "clusters", "noise",
+        "clusters", "noise",
     ),
     scale.EXACT: ("total", "a point", "peak memory", "clusters", "noise"),
     scale.GRAPH: (
