@@ -1,8 +1,9 @@
 """What may come of a hostile input, and what must not: shared by the process that asks and the one that tries."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 # taken: there is a result. refused: by a sentence. leaked: by an exception that is none of ours, or by words
 # that are no sentence for a person. wrong: a result that cannot be right. died: the process, by a signal,
@@ -19,10 +20,14 @@ _PYTHONS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one input. message: the sentence, or what went wrong, for a person who looks for it."""
+    """What came of one input. message: the sentence, or what went wrong, for a person who looks for it.
+
+    word: what in the sentence is Python's.
+    """
 
     kind: Kind
     message: str = ""
+    word: str = ""
 
     @property
     def is_fine(self) -> bool:
@@ -38,7 +43,15 @@ def refused(message: str, *, names: str = "") -> Outcome:
     if len(message.split()) < 3:
         return Outcome("leaked", f"no sentence: {message!r}")
     if found := _PYTHONS.search(message):
-        return Outcome("leaked", f"{found[0]!r} is Python's: {message[:500]}")
+        return Outcome("leaked", f"{found[0]!r} is Python's: {message[:500]}", found[0])
     if names and names not in message:
         return Outcome("leaked", f"it does not name {names}: {message[:500]}")
     return Outcome("refused", message[:500])
+
+
+def judged(outcome: Outcome, given: Iterable[Any]) -> Outcome:
+    """The outcome, knowing what was given, of which texts and bytes count: a sentence may quote Python's words."""
+    texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in given]
+    if outcome.word and any(outcome.word in text for text in texts if isinstance(text, str)):
+        return Outcome("refused", outcome.message)
+    return outcome

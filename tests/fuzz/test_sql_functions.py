@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nearsql.udfs import catalogue
 from nearsql.udfs.catalogue import SqlFunction
-from tests.fuzz.outcomes import refused
+from tests.fuzz.outcomes import judged, refused
 from tests.fuzz.trying import Trying
 from tests.fuzz.values import INFINITY, SENSIBLE, NotUtf8, Zeros, calls, deep, floats
 
@@ -98,6 +98,7 @@ FOUND: list[tuple[str, tuple[Any, ...]]] = [
     ("knn", ("round", 1, 2.0**63)),
     ("cluster_assign", (2.0**63, floats(1, 2, 3, 4))),
     ("project_place", (2.0**63, floats(1, 2, 3, 4))),
+    ("project_place", ("AnError", floats(1, 2, 3, 4))),
     ("cluster_diff", (1, 2.0**63)),
     ("mask_area", (deep("[", 100_000),)),
     ("vote_share", ("a", 1.7e308, 1.7e308)),
@@ -127,6 +128,9 @@ def test_a_leak_would_be_seen() -> None:
         "",
     ):
         assert refused(message).kind == "leaked", message
+    said = refused("run must be a number, not 'AnError'")
+    assert (said.kind, judged(said, ["AnError"]).kind) == ("leaked", "refused")
+    assert judged(said, ["Another", b"Error", None]).kind == "leaked"
     # A file may name a column so.
     assert refused("m.tsv has no column 'id', only 'np.png'").kind == "refused"
     assert refused("knn: k must be a number, not 'x'", names="knn").kind == "refused"

@@ -23,7 +23,7 @@ import apsw
 
 from nearsql.udfs import catalogue, connection, dbapi
 from nearsql.udfs.errors import SqlFunctionError
-from tests.fuzz.outcomes import Outcome, refused
+from tests.fuzz.outcomes import Outcome, judged, refused
 from tests.fuzz.values import NotUtf8, Zeros
 
 # Of processor time. What is started for the first time in a process has the longer one: numba loads then.
@@ -152,7 +152,8 @@ class _Tries:
         try:
             if request[1] in _DEATHS:
                 _DEATHS[request[1]]()
-            outcome = self._tried(request)
+            given = request[2].values() if request[0] == "read" else request[2]
+            outcome = judged(self._tried(request), given)
             if outcome.kind == "taken":
                 self._known.add(what)  # what it needs is compiled
             return Outcome("wrong", f"it did {self._watch.seen}") if self._watch.seen else outcome
