@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,8 @@ def test_coco128_though_a_worker_is_killed(database: Path, monkeypatch: pytest.M
         write(*args)
         if teams and not teams[0].n_lost:
             for process in teams[0].processes[:1]:
-                os.kill(process, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # dead already, and not missed yet
+                    os.kill(process, signal.SIGKILL)
 
     monkeypatch.setattr(RayWorkers, "start", started)
     monkeypatch.setattr(detect_module, "_write", killing)
