@@ -5,13 +5,11 @@ reachability distance is least, and belongs to that member's cluster if they wou
 cluster split off from its parent. Members are never moved, and no cluster is invented.
 """
 
-import sys
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import apsw
 import numpy as np
@@ -26,22 +24,15 @@ from nearsql.udfs.search.row_search import search_among
 from nearsql.udfs.space_points import euclidean, normalized
 from nearsql.udfs.spaces import Space, find_space
 
-if TYPE_CHECKING:
-    from nearsql.udfs.clustering.member_bounds import MemberBounds
-
 # Runs have one flat clustering at this level; those with more are joined at the coarsest.
 LEVEL = 1
 # Members looked at first, beyond those that the core distance needs.
 _SPARE = 16
-# Vectors asked for alone after which quantising the members is worth it, and numbers of the members from
-# which on: fewer are scanned in a fraction of a millisecond. Loading numba takes as long as hundreds of scans.
-OFTEN, OFTEN_WITHOUT_NUMBA = 64, 512
-_MANY_NUMBERS = 1 << 20
 # Members whose distances are decided at a time, the likeliest first.
 _DECIDED = 64
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, slots=True)
 class ClusterModel:
     """The members of a run, in Euclidean geometry, with what the rule needs of each."""
 
@@ -51,15 +42,6 @@ class ClusterModel:
     birth_lambdas: NDArray[np.float64]  # (n,), of the member's cluster, NaN for noise
     min_samples: int
     is_cosine: bool
-    # How many vectors were asked for alone.
-    _asked: int = field(default=0, repr=False)
-
-    @cached_property
-    def quantised(self) -> "MemberBounds":
-        """The members, quantised when first asked for: it takes a while."""
-        from nearsql.udfs.clustering.member_bounds import member_bounds
-
-        return member_bounds(self.members.vectors)
 
     def assign(
         self, vectors: NDArray[np.float32], poll: Callable[[], None] = lambda: None
@@ -111,7 +93,7 @@ class ClusterModel:
         self, query: NDArray[np.float32], poll: Callable[[], None] = lambda: None
     ) -> tuple[int, float]:
         """As `hang`, of one vector (d,) in the members' geometry: by bounds of all distances."""
-        lower, upper = self._bounds(query, poll)
+        lower, upper = search_among(self.members, None).distance_bounds(query, poll)
         nth = min(self.min_samples, len(upper)) - 1
         near = np.flatnonzero(lower <= np.partition(upper, nth)[nth])
         apart = self._distances(query, near)
@@ -130,16 +112,6 @@ class ClusterModel:
             best = min(best, self._least(some, apart, reach))
             poll()
         return best[2], best[0]
-
-    def _bounds(
-        self, query: NDArray[np.float32], poll: Callable[[], None]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The least and the largest that each member's distance can be, (n,) each."""
-        self._asked += 1
-        often = OFTEN if "numba" in sys.modules else OFTEN_WITHOUT_NUMBA
-        if self._asked > often and self.members.vectors.size >= _MANY_NUMBERS:
-            return self.quantised.of(query, poll)
-        return search_among(self.members, None).distance_bounds(query, poll)
 
     def _distances(
         self, query: NDArray[np.float32], rows: NDArray[np.int64]
