@@ -1,5 +1,6 @@
 """The rule by which new vectors join clusters, against brute force and on held-out digits."""
 
+import tracemalloc
 import warnings
 
 import hdbscan
@@ -113,6 +114,23 @@ def test_bounds_hold_the_distances(rows: NDArray[np.float32], data: st.DataObjec
     lower, upper = search_among(members, None).distance_bounds(query, None)
     assert (lower <= apart).all()
     assert (apart <= upper).all()
+
+
+def test_a_vector_far_away_takes_no_copy_of_all_members() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(20_000, 64)).astype(np.float32)
+    members = Matrix(np.arange(len(rows)), rows, Space(1, "s", 64, "l2", 0, 0))
+    known = np.ones(len(rows))
+    model = ClusterModel(members, known, np.zeros(len(rows), np.int64), known, 5, False)
+    far = np.full(64, 1e6, np.float32)
+    found, distances = model.hang_by_search(far[None, :])
+    tracemalloc.start()
+    try:
+        assert model.hang_one(far) == (found[0], distances[0])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < rows.nbytes
 
 
 def test_assign_looks_as_far_as_it_must() -> None:

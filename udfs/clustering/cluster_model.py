@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.run_members import finished_run, members_of_run
-from nearsql.udfs.search.exact_distances import exact_distances_to_rows
+from nearsql.udfs.search.exact_distances import exact_distances
 from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.neighbors import nearest
 from nearsql.udfs.search.row_search import search_among
@@ -116,7 +116,11 @@ class ClusterModel:
     def _distances(
         self, query: NDArray[np.float32], rows: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        return exact_distances_to_rows(self.members.vectors[rows], query, "l2", None)
+        # In blocks: of a vector far away all members may be asked for.
+        unused = np.zeros(1)  # squared norms, which are for cosine
+        return exact_distances(
+            self.members.vectors, rows[None, :], query[None, :], "l2", unused, unused
+        )[0]
 
     @staticmethod
     def _least(
