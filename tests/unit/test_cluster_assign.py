@@ -2,6 +2,8 @@
 
 import tracemalloc
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import hdbscan
 import numpy as np
@@ -14,8 +16,10 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.clustering.stable_sort import stable_sort
+from nearsql.udfs.clustering import member_bounds
 from nearsql.udfs.clustering.cluster_model import ClusterModel
 from nearsql.udfs.clustering.hdbscan_tree import Clustering, cut
+from nearsql.udfs.clustering.member_codes import member_codes
 from nearsql.udfs.clustering.spanning_tree import n_neighbors_for, spanning_tree
 from nearsql.udfs.search.exact_distances import exact_distances_to_rows
 from nearsql.udfs.search.matrix import Matrix
@@ -36,6 +40,14 @@ def clustered(
         members, tree.core_distances, found.labels, found.birth_lambdas, least, False
     )
     return found, model
+
+
+@contextmanager
+def quantised_at_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(member_bounds, "_MANY_NUMBERS", 1)
+        patch.setattr(member_bounds, "OFTEN", 0)
+        yield
 
 
 def by_brute_force(model: ClusterModel, vector: NDArray[np.float32]) -> tuple[int, float]:
@@ -94,6 +106,8 @@ def test_one_vector_by_bounds_is_the_same_as_by_a_search(
     for vector in (query, rows[0], -rows[-1]):
         found, distances = model.hang_by_search(vector[None, :])
         assert model.hang_one(vector) == (found[0], distances[0])
+        with quantised_at_once():
+            assert model.hang_one(vector) == (found[0], distances[0])
 
 
 @settings(max_examples=60, deadline=None)
@@ -111,9 +125,37 @@ def test_bounds_hold_the_distances(rows: NDArray[np.float32], data: st.DataObjec
     query = data.draw(arrays(np.float32, rows.shape[1], elements=number, fill=st.nothing()))
     apart = exact_distances_to_rows(rows, query, "l2", None)
     members = Matrix(np.arange(len(rows)), rows, Space(1, "s", rows.shape[1], "l2", 0, 0))
-    lower, upper = search_among(members, None).distance_bounds(query, None)
-    assert (lower <= apart).all()
-    assert (apart <= upper).all()
+    for lower, upper in (
+        member_codes(rows).bounds(query),
+        search_among(members, None).distance_bounds(query, None),
+    ):
+        assert (lower <= apart).all()
+        assert (apart <= upper).all()
+
+
+def test_codes_are_close_enough_to_leave_few_members() -> None:
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(40, 256))[rng.integers(40, size=2000)]).astype(np.float32)
+    rows += rng.normal(size=rows.shape).astype(np.float32) * 0.3
+    # One row of another size does not coarsen the codes of the others.
+    rows[7] *= 1e6
+    lower, upper = member_codes(rows[1:]).bounds(rows[0])
+    nearest = np.sort(upper)[9]
+    assert 10 <= (lower <= nearest).sum() <= 30
+
+
+def test_members_are_quantised_once_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member_bounds, "_MANY_NUMBERS", 1)
+    rng = np.random.default_rng(0)
+    _, model = clustered(rng.normal(size=(60, 3)).astype(np.float32), 5, 3)
+    queries = rng.normal(size=(member_bounds.OFTEN + 30, 3)).astype(np.float32)
+    labels, distances = model.assign(queries)
+    seen = []
+    for query, label, distance in zip(queries, labels, distances, strict=True):
+        found = model.assign(query[None, :])
+        assert (found[0][0], found[1][0]) == (label, distance)
+        seen.append(model.bounds.codes is not None)
+    assert seen == [False] * member_bounds.OFTEN + [True] * 30
 
 
 def test_a_vector_far_away_takes_no_copy_of_all_members() -> None:
@@ -143,6 +185,8 @@ def test_assign_looks_as_far_as_it_must() -> None:
     queries = rng.normal(size=(40, 3)).astype(np.float32)
     labels, distances = model.assign(queries)
     assert [model.hang_one(query)[1] for query in queries] == distances.tolist()
+    with quantised_at_once():
+        assert [model.hang_one(query)[1] for query in queries] == distances.tolist()
     for query, label, distance in zip(queries, labels, distances, strict=True):
         assert (label, pytest.approx(distance, rel=1e-9)) == by_brute_force(model, query)
 

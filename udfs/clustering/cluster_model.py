@@ -9,18 +9,19 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsql.udfs.clustering.member_bounds import MemberBounds
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.run_members import finished_run, members_of_run
 from nearsql.udfs.search.exact_distances import exact_distances
 from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.neighbors import nearest
-from nearsql.udfs.search.row_search import search_among
 from nearsql.udfs.space_points import euclidean, normalized
 from nearsql.udfs.spaces import Space, find_space
 
@@ -32,7 +33,7 @@ _SPARE = 16
 _DECIDED = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class ClusterModel:
     """The members of a run, in Euclidean geometry, with what the rule needs of each."""
 
@@ -42,6 +43,11 @@ class ClusterModel:
     birth_lambdas: NDArray[np.float64]  # (n,), of the member's cluster, NaN for noise
     min_samples: int
     is_cosine: bool
+
+    @cached_property
+    def bounds(self) -> MemberBounds:
+        """How near each member may be to a vector."""
+        return MemberBounds(self.members)
 
     def assign(
         self, vectors: NDArray[np.float32], poll: Callable[[], None] = lambda: None
@@ -93,7 +99,7 @@ class ClusterModel:
         self, query: NDArray[np.float32], poll: Callable[[], None] = lambda: None
     ) -> tuple[int, float]:
         """As `hang`, of one vector (d,) in the members' geometry: by bounds of all distances."""
-        lower, upper = search_among(self.members, None).distance_bounds(query, poll)
+        lower, upper = self.bounds.of(query, poll)
         nth = min(self.min_samples, len(upper)) - 1
         near = np.flatnonzero(lower <= np.partition(upper, nth)[nth])
         apart = self._distances(query, near)
