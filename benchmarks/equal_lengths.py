@@ -7,15 +7,13 @@ makes it the one of another CPU (`X86_V4 AVX512_ICL` on one with AVX-512), and c
 """
 
 import argparse
-import warnings
 from itertools import product
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 from tabulate import tabulate
 
 from benchmarks.clustering.data import digits, empty_file, matrix_of
+from benchmarks.clustering.library import fitted
 from benchmarks.clustering.stable_sort import stable_sort
 from nearsql.udfs.clustering.hdbscan_tree import cut
 from nearsql.udfs.clustering.space_tree import space_tree
@@ -43,13 +41,11 @@ def main() -> None:
         with empty_file() as db:
             made = space_tree(db, matrix_of(rows), samples, neighbors="exact", poll=lambda: None)
         for size, selection in product(SIZES, SELECTIONS):
-            parameters = {"min_cluster_size": size, "min_samples": samples}
-            own = library_labels(rows, selection, **parameters)
+            parameters = {"min_cluster_size": size, "cluster_selection_method": selection}
+            own = fitted(rows, min_samples=samples, **parameters).labels_
             with stable_sort():
-                stable = library_labels(rows, selection, **parameters)
-            labels = cut(
-                made.tree, min_cluster_size=size, cluster_selection_method=selection
-            ).labels
+                stable = fitted(rows, min_samples=samples, **parameters).labels_
+            labels = cut(made.tree, **parameters).labels
             equal = (labels == stable).sum()
             ari = adjusted_rand_score(own, stable)
             found.append(
@@ -63,20 +59,6 @@ def main() -> None:
                 )
             )
     print(tabulate(found, HEADERS, disable_numparse=True))
-
-
-def library_labels(
-    rows: NDArray[np.float32], selection: str, **parameters: int
-) -> NDArray[np.int64]:
-    """The labels by hdbscan.HDBSCAN, (n,), by its exact algorithm."""
-    import hdbscan
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn's renamings
-        model = hdbscan.HDBSCAN(
-            algorithm="prims_kdtree", cluster_selection_method=selection, **parameters
-        )
-        return np.asarray(model.fit(rows.astype(np.float64)).labels_)
 
 
 if __name__ == "__main__":

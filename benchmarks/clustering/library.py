@@ -98,7 +98,8 @@ def compare(name: str, rows: Rows) -> Result:
 
     start = time.perf_counter()
     with stable_sort():
-        library = fitted(rows)
+        library = fitted(rows, gen_min_span_tree=True)
+        library.outlier_scores_  # noqa: B018 - computed when asked for, and ours computes them
     theirs = time.perf_counter() - start
     weight, their_weight = made.tree.edges[:, 2].sum(), library._min_spanning_tree[:, 2].sum()
     n, d = rows.shape
@@ -122,20 +123,14 @@ def compare(name: str, rows: Rows) -> Result:
     )
 
 
-def fitted(rows: Rows) -> Any:
-    """The library's clustering, with all that nearsql's computes, too."""
+def fitted(rows: Rows, **parameters: Any) -> Any:
+    """The library's clustering by its exact algorithm, of MIN_CLUSTER_SIZE and MIN_SAMPLES if none are given."""
     import hdbscan
 
+    given = {"min_cluster_size": MIN_CLUSTER_SIZE, "min_samples": MIN_SAMPLES} | parameters
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's renamings
-        library = hdbscan.HDBSCAN(
-            min_cluster_size=MIN_CLUSTER_SIZE,
-            min_samples=MIN_SAMPLES,
-            algorithm="prims_kdtree",
-            gen_min_span_tree=True,
-        ).fit(rows.astype(np.float64))
-        library.outlier_scores_  # noqa: B018 - computed when asked for, and ours computes them
-    return library
+        return hdbscan.HDBSCAN(algorithm="prims_kdtree", **given).fit(rows.astype(np.float64))
 
 
 def measure(assets: Path | None, quick: bool) -> Iterator[Result]:

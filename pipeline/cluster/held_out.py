@@ -43,10 +43,7 @@ def held_out_agreement(db: dbapi.Connection, run_id: int) -> dict[str, int | flo
     ).fetchone()
     settings = {"selection": "eom", "epsilon": 0.0, **json.loads(parameters)}
     settings["space"] = matrix.space.name
-    rng = np.random.default_rng(_SEED)
-    sample = np.sort(rng.choice(ids, min(len(ids), AT_MOST), replace=False))
-    is_held = np.zeros(len(sample), bool)
-    is_held[rng.choice(len(sample), round(SHARE * len(sample)), replace=False)] = True
+    sample, is_held = chosen(ids)
     if len(sample) == len(ids):
         rows = db.execute(read_sql(__package__, "labels_of_members"), (run_id,)).fetchall()
     else:
@@ -55,7 +52,7 @@ def held_out_agreement(db: dbapi.Connection, run_id: int) -> dict[str, int | flo
     held, kept = sample[is_held], sample[~is_held]
     smaller = _model(matrix, kept, settings, _clustered(db, settings, kept))
     assigned, _ = smaller.assign(part(matrix, held).vectors)
-    names = _names(smaller.labels, together[~is_held])
+    names = names_of(smaller.labels, together[~is_held])
     same = names[assigned] == together[is_held]
     same_kept = names[smaller.labels] == together[~is_held]
     return {
@@ -64,6 +61,28 @@ def held_out_agreement(db: dbapi.Connection, run_id: int) -> dict[str, int | flo
         "held_out_agreement": round(float(same.mean()), 4),
         "kept_agreement": round(float(same_kept.mean()), 4),
     }
+
+
+def chosen(ids: Ids) -> tuple[Ids, NDArray[np.bool_]]:
+    """Those of a run's members, at least 20, that are looked at, (n,) ascending, and which of them are held out."""
+    rng = np.random.default_rng(_SEED)
+    sample = np.sort(rng.choice(ids, min(len(ids), AT_MOST), replace=False))
+    is_held = np.zeros(len(sample), bool)
+    is_held[rng.choice(len(sample), round(SHARE * len(sample)), replace=False)] = True
+    return sample, is_held
+
+
+def names_of(labels: Ids, together: Ids) -> Ids:
+    """What each label of one clustering is called in the other; the last, -1, is noise in both.
+
+    labels, together: of the items in both. A cluster is called what most of its items are in the other; of
+    several names the least.
+    """
+    names = np.full(labels.max() + 2, -1)
+    for label in range(labels.max() + 1):
+        found, counts = np.unique(together[labels == label], return_counts=True)
+        names[label] = found[np.argmax(counts)]
+    return names
 
 
 def _clustered(db: dbapi.Connection, settings: dict[str, Any], ids: Ids) -> list[Any]:
@@ -83,16 +102,3 @@ def _model(matrix: Matrix, ids: Ids, settings: dict[str, Any], rows: list[Any]) 
         min(settings["min_samples"], len(ids) - 1),
         matrix.space.metric == "cosine",
     )
-
-
-def _names(labels: Ids, together: Ids) -> Ids:
-    """What each label of one clustering is called in the other; the last, -1, is noise in both.
-
-    labels, together: of the items in both. A cluster is called what most of its items are in the other; of
-    several names the least.
-    """
-    names = np.full(labels.max() + 2, -1)
-    for label in range(labels.max() + 1):
-        found, counts = np.unique(together[labels == label], return_counts=True)
-        names[label] = found[np.argmax(counts)]
-    return names
