@@ -48,7 +48,8 @@ from nearsql.pipeline.estimate import duration_in_words, size_in_words
 from nearsql.pipeline.item_contents import Items
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.result_tables import Again, ResultTable, stored_by_item
-from nearsql.pipeline.runs import Run, RunInput, hash_rows, immediate, run
+from nearsql.pipeline.row_hash import hash_rows
+from nearsql.pipeline.runs import Run, RunInput, immediate, run
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql

@@ -14,23 +14,31 @@ often as it takes.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearsql.pipeline.console import UserError, progress, say
 from nearsql.pipeline.engines import Engine, Workers
 from nearsql.pipeline.engines.local import LocalEngine
 from nearsql.pipeline.estimate import duration_in_words, size_in_words
 from nearsql.pipeline.graph_work import GraphTask, graph_by
+from nearsql.pipeline.neighbor_rows import (
+    Block,
+    add_to_hash,
+    already_written,
+    as_rows,
+    remove_rows,
+    worth_writing,
+    write_block,
+)
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.result_tables import Again, ResultTable, Row, stored_by_item
+from nearsql.pipeline.row_hash import RowHash
 from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
-from nearsql.pipeline.runs import RowHash, Run, RunInput, immediate, run, space_input
+from nearsql.pipeline.runs import Run, RunInput, run, space_input
 from nearsql.pipeline.within import (
     Within,
     items_in_space,
@@ -43,9 +51,8 @@ from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.search.exact_search import exact_graph_blocks
 from nearsql.udfs.search.matrix import Matrix, load_matrix
 from nearsql.udfs.search.memory import TooLarge
-from nearsql.udfs.search.neighbors import QUERY_BLOCK, nearest
+from nearsql.udfs.search.neighbors import nearest
 from nearsql.udfs.search.stored_graph import graph_run
-from nearsql.udfs.search.stored_vectors import rows_of_items, rows_of_space
 from nearsql.udfs.spaces import Space, find_space
 from nearsql.udfs.sql_files import read_sql
 
@@ -53,17 +60,10 @@ KIND = "neighbors"
 # What the result depends on, besides what every run's does.
 PACKAGES = ("faiss-cpu",)
 
-_ROWS_A_STATEMENT = 500
-# Blocks are written together until they have so many rows, or so much time was spent on them: each write
-# touches most pages of the index over neighbours, and what is not written is lost with the process.
-_ROWS_A_WRITE = 500_000
-_SECONDS_A_WRITE = 20.0
 # For the forecast: a row with its places in two indexes, and how many are written in a second.
 _BYTES_A_ROW = 62
 _ROWS_A_SECOND = 100_000
 _SAMPLE = 256  # queries timed for the forecast
-# Rows removed in one transaction.
-_ROWS_REMOVED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +79,6 @@ class NeighborsResult:
     is_new: bool = False
     counts: dict[str, int | float] = field(default_factory=dict)
     skipped: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Some items and their neighbours: items (m,) int64, neighbors (m, k') int64, distances (m, k') float64."""
-
-    items: NDArray[np.int64]
-    neighbors: NDArray[np.int64]
-    distances: NDArray[np.float64]
 
 
 def neighbors(
@@ -163,9 +154,9 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
 
     def again() -> Iterator[Row]:
         for arrays in exact_graph_blocks(db.apsw, space, recorded.parameters["k"], subset=subset):
-            block = _Block(*arrays)
-            _hash(digest, block)
-            yield from _rows(block)
+            block = Block(*arrays)
+            add_to_hash(digest, block)
+            yield from as_rows(block)
 
     items = db.execute(
         "select distinct item_id from neighbors where run_id = ? order by item_id",
@@ -174,15 +165,6 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
     stored = stored_by_item(db, _sql("of_items"), recorded.id, [item for (item,) in items])
     columns = ("item_id", "rank", "neighbor_id", "distance")
     return Again([ResultTable("neighbors", columns, 2, stored, again())], digest.hexdigest)
-
-
-def _rows(block: _Block) -> Iterator[Row]:
-    """The rows of a block as they are stored, by item and rank."""
-    for item, ids, distances in zip(
-        block.items.tolist(), block.neighbors.tolist(), block.distances.tolist(), strict=True
-    ):
-        for rank, (neighbor, distance) in enumerate(zip(ids, distances, strict=True), 1):
-            yield item, rank, neighbor, distance
 
 
 def _stored_of_some(db: dbapi.Connection, source: RunInput, k: int, only: Within) -> int | None:
@@ -242,7 +224,7 @@ def _store(
     ):
         # What stopped and is not gone on with would only take room, and there is one graph to make.
         for (stopped,) in db.execute(_sql("stopped"), {"space_id": source.space_id}).fetchall():
-            _remove_rows(db, stopped)
+            remove_rows(db, stopped)
             if not quiet:
                 say(f"removed the rows of run {stopped}, which had stopped on the way")
         try:
@@ -250,7 +232,7 @@ def _store(
         except (UserError, SqlFunctionError) as error:
             if not _has_changed(db, source):
                 raise
-            _remove_rows(db, current.id)
+            remove_rows(db, current.id)
             raise UserError(
                 f"the vectors of space '{source.name}' changed during this run, so that its "
                 "neighbours would not be theirs: the rows written so far are removed, run it again"
@@ -340,21 +322,21 @@ def _fill(
     with progress(f"items of {source.name}", n, quiet=quiet) as bar:
         if current.is_resumed:
             with current.timed("read"):
-                done, digest = _already(db, current.id, space, n, width, subset)
+                done, digest = already_written(db, current.id, space, n, width, subset)
             bar.advance(done)
         if by is None:
             found = exact_graph_blocks(db.apsw, space, k, subset=subset, first=done)
         else:
             found = graph_by(by.workers, by.task, done)
-        blocks = _gathered(found, bar.advance)
+        blocks = worth_writing(found, bar.advance)
         while True:
             with current.timed("compute"):
                 block = next(blocks, None)
             if block is None:
                 break
             with current.timed("write"):
-                _write(db, current.id, source, block)
-            _hash(digest, block)
+                write_block(db, current.id, source, block)
+            add_to_hash(digest, block)
     refuse_if_changed(db, source)  # when there was nothing left to write
     current.counts |= {"items": n, "neighbors": n * width}
     if done:
@@ -365,120 +347,6 @@ def _fill(
 def _width(n: int, k: int) -> int:
     """How many neighbours each of n items, two or more, has."""
     return min(k, n - 1)
-
-
-def _gathered(
-    blocks: Iterator[tuple[Any, Any, Any]], advance: Callable[[int], None]
-) -> Iterator[_Block]:
-    """Blocks that are worth a transaction each. advance is told of the items as they are computed."""
-    start = time.monotonic()
-    gathered: list[tuple[Any, Any, Any]] = []
-    for block in blocks:
-        gathered.append(block)
-        advance(len(block[0]))
-        n_rows = sum(neighbors.size for _, neighbors, _ in gathered)
-        if n_rows >= _ROWS_A_WRITE or time.monotonic() - start >= _SECONDS_A_WRITE:
-            yield _joined(gathered)
-            start, gathered = time.monotonic(), []
-    if gathered:
-        yield _joined(gathered)
-
-
-def _joined(blocks: list[tuple[Any, Any, Any]]) -> _Block:
-    return _Block(*(np.concatenate(arrays) for arrays in zip(*blocks, strict=True)))
-
-
-def _hash(digest: RowHash, block: _Block) -> None:
-    """Adds a row for each item: its id, its neighbours' as int64 and the distances as float64, both
-    little-endian and nearest first."""
-    for item, ids, distances in zip(
-        block.items.tolist(),
-        block.neighbors.astype("<i8"),
-        block.distances.astype("<f8"),
-        strict=True,
-    ):
-        digest.add((item, ids.tobytes(), distances.tobytes()))
-
-
-def _already(
-    db: dbapi.Connection,
-    run_id: int,
-    space: Space,
-    n: int,
-    width: int,
-    subset: NDArray[np.int64] | None,
-) -> tuple[int, RowHash]:
-    """How many items a stopped run has written, in whole blocks, and the hash of their rows.
-
-    Should some be missing, or too many (somebody changed them), all are removed: it starts anew.
-    """
-    (n_rows,) = db.execute("select count(*) from neighbors where run_id = ?", (run_id,)).fetchone()
-    done, odd = divmod(n_rows, width)
-    is_whole = not odd and (done == n or done % QUERY_BLOCK == 0)
-    if subset is None:
-        ids, _ = rows_of_space(db.apsw, space, limit=done if is_whole else 0)
-    else:
-        ids = rows_of_items(db.apsw, space, subset)[0][: done if is_whole else 0]
-    digest = RowHash()
-    for start in range(0, len(ids), QUERY_BLOCK):
-        block = _stored_block(db, run_id, ids[start : start + QUERY_BLOCK], width)
-        if block is None:
-            is_whole = False
-            break
-        _hash(digest, block)
-    if not is_whole or len(ids) < done:
-        _remove_rows(db, run_id)
-        return 0, RowHash()
-    return done, digest
-
-
-def _stored_block(
-    db: dbapi.Connection, run_id: int, items: NDArray[np.int64], width: int
-) -> _Block | None:
-    """The stored rows of these items, which follow one another; None when they are not `width` each."""
-    rows = db.execute(
-        _sql("of_items"), {"run": run_id, "first": int(items[0]), "last": int(items[-1])}
-    ).fetchall()
-    if [row[:2] for row in rows] != [
-        (item, rank) for item in items.tolist() for rank in range(1, width + 1)
-    ]:
-        return None
-    shape = len(items), width
-    ids = np.array([row[2] for row in rows], np.int64).reshape(shape)
-    return _Block(items, ids, np.array([row[3] for row in rows], np.float64).reshape(shape))
-
-
-def _write(db: dbapi.Connection, run_id: int, source: RunInput, block: _Block) -> None:
-    """Writes a block in one transaction, in which the space is still what it was when the run began."""
-    width = block.neighbors.shape[1]
-    # By neighbour, so that the index over neighbours is gone through once, and not at random.
-    order = np.argsort(block.neighbors, axis=None, kind="stable")
-    columns = (
-        np.repeat(block.items, width)[order],
-        order % width + 1,  # the rank
-        block.neighbors.ravel()[order],
-        block.distances.ravel()[order],
-    )
-    with immediate(db):
-        refuse_if_changed(db, source)
-        for start in range(0, len(order), _ROWS_A_STATEMENT):
-            some = slice(start, start + _ROWS_A_STATEMENT)
-            batch = list(zip(*(column[some].tolist() for column in columns), strict=True))
-            values = ", ".join(["(?, ?, ?, ?, ?)"] * len(batch))
-            db.execute(
-                "insert into neighbors (run_id, item_id, rank, neighbor_id, distance) values "
-                + values,
-                [value for row in batch for value in (run_id, *row)],
-            )
-
-
-def _remove_rows(db: dbapi.Connection, run_id: int) -> None:
-    """Removes a run's rows, some in each transaction, so that others may write in between."""
-    some = {"run": run_id, "n_rows": _ROWS_REMOVED}
-    removed = 1
-    while removed:
-        with immediate(db):
-            removed = db.execute(_sql("remove_some"), some).rowcount
 
 
 def _sql(name: str) -> str:

@@ -16,15 +16,9 @@ from nearsql.pipeline.map_tables import points_table, vectors_table
 from nearsql.pipeline.project import PACKAGES
 from nearsql.pipeline.replay import RecordedRun
 from nearsql.pipeline.result_tables import Again
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.pipeline.run_spaces import refuse_if_changed, refuse_other_result, run_read_by
-from nearsql.pipeline.runs import (
-    has_stopped,
-    hash_rows,
-    immediate,
-    run,
-    run_input,
-    space_input,
-)
+from nearsql.pipeline.runs import has_stopped, immediate, run, run_input, space_input
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
 from nearsql.udfs.map_model import find_map, made_space

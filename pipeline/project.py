@@ -23,8 +23,9 @@ from nearsql.pipeline.map_tables import (
 )
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.result_tables import Again
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.pipeline.run_spaces import add_runs_read, refuse_if_changed, space_read_by
-from nearsql.pipeline.runs import hash_rows, immediate, run, space_input
+from nearsql.pipeline.runs import immediate, run, space_input
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.pipeline.within import (
     Within,

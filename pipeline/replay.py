@@ -26,7 +26,7 @@ MODULES = {
     "annotate": "nearsql.pipeline.annotations",
     "import": "nearsql.pipeline.importing",
     "embed": "nearsql.pipeline.embed",
-    "detect": "nearsql.pipeline.detect.run",
+    "detect": "nearsql.pipeline.detect.replayed",
     "loss-distance": "nearsql.pipeline.loss_distance.run",
     "failures": "nearsql.pipeline.failures",
     "neighbors": "nearsql.pipeline.neighbors",

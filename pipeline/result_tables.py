@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsql.pipeline.runs import RowHash
+from nearsql.pipeline.row_hash import RowHash
 from nearsql.udfs import dbapi
 
 Row = tuple[Any, ...]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nearsql.pipeline import neighbor_rows
 from nearsql.pipeline import neighbors as module
 from nearsql.udfs import dbapi
 from nearsql.udfs.search import exact_search
@@ -35,7 +36,7 @@ def change(db: dbapi.Connection) -> None:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int, act: Callable[[], None]) -> None:
     """Something happens when so many blocks are written."""
-    write, written = module._write, []
+    write, written = module.write_block, []
 
     def then(*args: Any) -> None:
         write(*args)
@@ -43,7 +44,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int, act: Callable[[], N
         if len(written) == blocks:
             act()
 
-    monkeypatch.setattr(module, "_write", then)
+    monkeypatch.setattr(module, "write_block", then)
 
 
 def ctrl_c() -> None:
@@ -52,6 +53,6 @@ def ctrl_c() -> None:
 
 def use_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of eight items, each written by itself, so that few items are several transactions."""
-    for where in (search, exact_search, module):
+    for where in (search, exact_search, neighbor_rows):
         monkeypatch.setattr(where, "QUERY_BLOCK", 8)
-    monkeypatch.setattr(module, "_ROWS_A_WRITE", 1)
+    monkeypatch.setattr(neighbor_rows, "_ROWS_A_WRITE", 1)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from nearsql.pipeline.annotations.objects import ImageTruth, truth_sha256
 from nearsql.pipeline.annotations.writer import COLUMNS, SOURCE_OF_SPLITS, Item, brought_row
 from nearsql.pipeline.result_tables import Again, ResultTable, Row
-from nearsql.pipeline.runs import hash_rows
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nearsql.pipeline.runs import hash_rows
+from nearsql.pipeline.row_hash import hash_rows
 
 # How far, in parts of the image's side, a coordinate may lie outside the image and be taken to mean
 # its border. The tolerance is ultralytics'. What lies further out is a mistake, and is refused.

@@ -11,7 +11,8 @@ from nearsql.pipeline.annotations.objects import (
     truth_sha256,
 )
 from nearsql.pipeline.annotations.outlines import mask_and_area
-from nearsql.pipeline.runs import Run, hash_rows, immediate
+from nearsql.pipeline.row_hash import hash_rows
+from nearsql.pipeline.runs import Run, immediate
 from nearsql.udfs.sql_files import read_sql
 
 # One transaction writes about this many images, or numbers of their outlines: a killed process loses

@@ -20,15 +20,9 @@ from nearsql.pipeline.cluster.run import PACKAGES
 from nearsql.pipeline.console import progress
 from nearsql.pipeline.replay import RecordedRun
 from nearsql.pipeline.result_tables import Again, ResultTable
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.pipeline.run_spaces import refuse_if_changed, refuse_other_result, run_read_by
-from nearsql.pipeline.runs import (
-    has_stopped,
-    hash_rows,
-    immediate,
-    run,
-    run_input,
-    space_input,
-)
+from nearsql.pipeline.runs import has_stopped, immediate, run, run_input, space_input
 from nearsql.udfs import dbapi
 from nearsql.udfs.clustering.cluster_model import find_model
 from nearsql.udfs.sql_files import read_sql

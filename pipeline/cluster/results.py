@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsql.pipeline.result_tables import Again, ResultTable
-from nearsql.pipeline.runs import hash_rows
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.udfs import dbapi
 from nearsql.udfs.search.matrix import Matrix
 from nearsql.udfs.space_points import normalized

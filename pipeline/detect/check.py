@@ -13,8 +13,8 @@ import numpy as np
 from nearsql.pipeline import images
 from nearsql.pipeline.check.finding import Finding
 from nearsql.pipeline.detect.judge import Judge
+from nearsql.pipeline.detect.replayed import recorded_judge
 from nearsql.pipeline.detect.rows import COLUMNS, ItemRows, item_rows, stored_sha256
-from nearsql.pipeline.detect.run import recorded_judge
 from nearsql.pipeline.replay import CannotReplay, recorded_run
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql

@@ -8,7 +8,8 @@ from heapq import merge
 from typing import Any
 
 from nearsql.pipeline.detect.judge import Judged
-from nearsql.pipeline.runs import RowHash, Run, hash_rows, immediate
+from nearsql.pipeline.row_hash import RowHash, hash_rows
+from nearsql.pipeline.runs import Run, immediate
 from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import dbapi
 

@@ -57,6 +57,13 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, str]:
     return mapping
 
 
+def of_classes(
+    db: dbapi.Connection, own: Mapping[str, str] | None, collection: str | None
+) -> dict[str, str]:
+    """Class -> supercategory: a run's own mapping, else the collection's, else COCO's."""
+    return for_collection(db, collection) if own is None else dict(own)
+
+
 def for_collection(db: dbapi.Connection, collection: str | None) -> dict[str, str]:
     """The supercategories known for the classes of a collection: the database's, else COCO's.
 

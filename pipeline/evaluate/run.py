@@ -28,8 +28,9 @@ from nearsql.pipeline.evaluate.store import (
 )
 from nearsql.pipeline.evaluate.targets import Labels, find_detect_run, needs_detector
 from nearsql.pipeline.evaluate.task import Task, parameters_of, rare_labels, read_task
+from nearsql.pipeline.row_hash import RowHash
 from nearsql.pipeline.run_spaces import add_runs_read, refuse_if_changed
-from nearsql.pipeline.runs import RowHash, Run, RunInput, immediate, run, run_input, space_input
+from nearsql.pipeline.runs import Run, RunInput, immediate, run, run_input, space_input
 from nearsql.pipeline.within import within_ids, within_parameters
 from nearsql.udfs import dbapi
 from nearsql.udfs.evaluation_neighbors import Voters, voters

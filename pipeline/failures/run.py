@@ -37,8 +37,9 @@ from nearsql.pipeline.failures.judged import (
 from nearsql.pipeline.failures.lonely import Lonely
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.result_tables import Again, ResultTable
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.pipeline.run_spaces import refuse_if_changed, space_read_by
-from nearsql.pipeline.runs import RunInput, hash_rows, immediate, run, run_input, space_input
+from nearsql.pipeline.runs import RunInput, immediate, run, run_input, space_input
 from nearsql.udfs import dbapi
 
 

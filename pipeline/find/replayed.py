@@ -5,8 +5,8 @@ from nearsql.pipeline.find.run import compute, labels_read
 from nearsql.pipeline.find.store import as_rows, findings_table
 from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.result_tables import Again
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.pipeline.run_spaces import run_read_by, space_read_by
-from nearsql.pipeline.runs import hash_rows
 from nearsql.pipeline.within import recorded_within
 from nearsql.udfs import dbapi
 from nearsql.udfs.errors import SqlFunctionError

@@ -8,8 +8,9 @@ from nearsql.pipeline.console import UserError
 from nearsql.pipeline.find.graph import SharedGraph
 from nearsql.pipeline.find.kinds import KINDS, Found, Settings, find_all, known_kinds
 from nearsql.pipeline.find.store import as_rows, write_findings
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.pipeline.run_spaces import add_runs_read, refuse_if_changed
-from nearsql.pipeline.runs import RunInput, hash_rows, immediate, run, run_input, space_input
+from nearsql.pipeline.runs import RunInput, immediate, run, run_input, space_input
 from nearsql.pipeline.within import Within, within_ids, within_parameters
 from nearsql.udfs import dbapi
 from nearsql.udfs.arguments import number

@@ -20,7 +20,8 @@ from nearsql.pipeline.importing.items import Items
 from nearsql.pipeline.importing.parts import METRICS, Options, Part, Row, Source
 from nearsql.pipeline.importing.sources import opened_source
 from nearsql.pipeline.importing.targets import Target, family_of, find_space, make_space, model_of
-from nearsql.pipeline.runs import RowHash, Run, RunInput, immediate, run, spelled_out
+from nearsql.pipeline.row_hash import RowHash
+from nearsql.pipeline.runs import Run, RunInput, immediate, run, spelled_out
 from nearsql.udfs import dbapi
 
 # Rows of one transaction: a killed process loses no more.

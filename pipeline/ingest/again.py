@@ -5,7 +5,7 @@ from typing import Any
 
 from nearsql.pipeline.replay import RecordedRun
 from nearsql.pipeline.result_tables import Again, ResultTable
-from nearsql.pipeline.runs import hash_rows
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from nearsql.pipeline.runs import Run, hash_rows, immediate
+from nearsql.pipeline.row_hash import hash_rows
+from nearsql.pipeline.runs import Run, immediate
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
 

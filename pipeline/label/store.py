@@ -9,7 +9,7 @@ from nearsql.pipeline.label.clusters import Cluster
 from nearsql.pipeline.label.held_out import Judgement
 from nearsql.pipeline.label.keywords import Keyword
 from nearsql.pipeline.result_tables import Again, ResultTable
-from nearsql.pipeline.runs import hash_rows
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
 

@@ -8,7 +8,7 @@ from typing import Any
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.detect.letterbox import Frame
 from nearsql.pipeline.detect.truth import Target
-from nearsql.pipeline.runs import RowHash
+from nearsql.pipeline.row_hash import RowHash
 from nearsql.udfs import dbapi
 
 DEFAULT_CONF = 0.25

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.runs import RowHash
+from nearsql.pipeline.row_hash import RowHash
 from nearsql.udfs import dbapi
 
 Kind = Literal["all", "candidates", "landmarks"]

@@ -15,7 +15,7 @@ from nearsql.pipeline.loss_distance.detect_run import StoredPredictions
 from nearsql.pipeline.loss_distance.image_side import ImageSide
 from nearsql.pipeline.loss_distance.mask_losses import assigns_by_masks
 from nearsql.pipeline.loss_distance.target_side import target_side
-from nearsql.pipeline.runs import RowHash
+from nearsql.pipeline.row_hash import RowHash
 from nearsql.udfs import dbapi
 from nearsql.udfs.sql_files import read_sql
 

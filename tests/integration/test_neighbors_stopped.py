@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from stored_graphs import GRAPH, change, ctrl_c, points, status, stop_after, stored
 
+from nearsql.pipeline import neighbor_rows
 from nearsql.pipeline import neighbors as module
 from nearsql.pipeline.console import UserError
 from nearsql.pipeline.neighbors import neighbors, stored_neighbors
@@ -106,7 +107,7 @@ def test_a_space_that_changes_meanwhile_leaves_no_rows(
     blocks: int,
 ) -> None:
     add_space("s", points(50))
-    monkeypatch.setattr(module, "_ROWS_REMOVED", 5)
+    monkeypatch.setattr(neighbor_rows, "_ROWS_REMOVED", 5)
     with monkeypatch.context() as patched:
         stop_after(patched, blocks, lambda: change(db))
         with pytest.raises(UserError, match=r"space 's' changed during this run.* are removed"):
@@ -145,13 +146,13 @@ def test_blocks_are_written_together_until_they_are_many(
     db: dbapi.Connection, add_space: Fill, monkeypatch: pytest.MonkeyPatch, small_blocks: None
 ) -> None:
     add_space("s", points(66))
-    monkeypatch.setattr(module, "_ROWS_A_WRITE", 70)  # three blocks of 32 rows
+    monkeypatch.setattr(neighbor_rows, "_ROWS_A_WRITE", 70)  # three blocks of 32 rows
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, 2, ctrl_c)
         neighbors(db, ["s"], k=4)
     assert len(stored(db, 1)) == 2 * 3 * 32
-    monkeypatch.setattr(module, "_ROWS_A_WRITE", 10**6)
-    monkeypatch.setattr(module, "_SECONDS_A_WRITE", 0.0)  # as when a block takes long
+    monkeypatch.setattr(neighbor_rows, "_ROWS_A_WRITE", 10**6)
+    monkeypatch.setattr(neighbor_rows, "_SECONDS_A_WRITE", 0.0)  # as when a block takes long
     written = []
     stop_after(monkeypatch, 1, lambda: written.append(len(stored(db, 1))))
     (result,) = neighbors(db, ["s"], k=4)
@@ -249,16 +250,17 @@ def test_others_write_while_it_computes(
 
 KILLED = """
 import sys, time
+from nearsql.pipeline import neighbor_rows
 from nearsql.pipeline import neighbors as module
 from nearsql.udfs import connection
 from nearsql.udfs.search import row_search as search
-search.QUERY_BLOCK = module.QUERY_BLOCK = 8
-module._ROWS_A_WRITE = 1
-write = module._write
+search.QUERY_BLOCK = neighbor_rows.QUERY_BLOCK = 8
+neighbor_rows._ROWS_A_WRITE = 1
+write = module.write_block
 def slowly(*args):
     write(*args)
     time.sleep(0.2)
-module._write = slowly
+module.write_block = slowly
 module.neighbors(connection.connect(sys.argv[1]), ["s"], k=4)
 """
 

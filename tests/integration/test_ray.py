@@ -289,13 +289,13 @@ def test_the_same_rows_and_errors_though_a_worker_is_killed(
 
 SLOWLY = """
 import sys, time
-from nearsql.pipeline import cli, neighbors as module
-module._ROWS_A_WRITE = 1
-write = module._write
+from nearsql.pipeline import cli, neighbor_rows, neighbors as module
+neighbor_rows._ROWS_A_WRITE = 1
+write = module.write_block
 def slowly(*args):
     write(*args)
     time.sleep(600)
-module._write = slowly
+module.write_block = slowly
 cli.main(sys.argv[1:])
 """
 

@@ -291,14 +291,14 @@ def test_a_run_that_did_not_finish_does_not_serve(
     db: dbapi.Connection, add_space: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_space("s", blobs(40))
-    write = neighbors_module._write
+    write = neighbors_module.write_block
 
     def then_stop(*args: Any) -> None:
         write(*args)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(neighbors_module, "_write", then_stop)
+        patched.setattr(neighbors_module, "write_block", then_stop)
         neighbors(db, ["s"], k=5)
     assert db.execute("select count(*) from neighbors").fetchone() == (200,)  # all of them
     assert stored_graph(db.apsw, matrix_of(db), 5) is None

@@ -178,7 +178,7 @@ def test_a_graph_of_some_items_is_none_of_the_space(filled: dbapi.Connection) ->
 def test_a_stopped_graph_of_some_items_goes_on(
     filled: dbapi.Connection, monkeypatch: pytest.MonkeyPatch, small_blocks: None
 ) -> None:
-    write = neighbors_module._write
+    write = neighbors_module.write_block
     calls: list[Any] = []
 
     def stopping(*arguments: Any) -> None:
@@ -187,12 +187,12 @@ def test_a_stopped_graph_of_some_items_goes_on(
         calls.append(arguments)
         write(*arguments)
 
-    monkeypatch.setattr(neighbors_module, "_write", stopping)
+    monkeypatch.setattr(neighbors_module, "write_block", stopping)
     with pytest.raises(KeyboardInterrupt):
         neighbors(filled, ["s"], 3, "odd")
     (stopped,) = filled.execute("select max(id) from runs").fetchone()
     assert 0 < len(rows(filled, stopped)) < 120
-    monkeypatch.setattr(neighbors_module, "_write", write)
+    monkeypatch.setattr(neighbors_module, "write_block", write)
     (done,) = neighbors(filled, ["s"], 3, "odd")
     assert done.run_id == stopped
     assert 0 < done.counts["already"] < 40

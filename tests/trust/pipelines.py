@@ -115,7 +115,7 @@ PIPELINES = (
 
 def small_batches() -> None:
     """Makes commands write the few rows that they have here in many transactions, as they would millions."""
-    from nearsql.pipeline import neighbors, place
+    from nearsql.pipeline import neighbor_rows, place
     from nearsql.pipeline.annotations import writer as truth_writer
     from nearsql.pipeline.cluster import assign
     from nearsql.pipeline.evaluate import run as evaluate
@@ -124,9 +124,9 @@ def small_batches() -> None:
     from nearsql.pipeline.ingest import writer as item_writer
     from nearsql.udfs.search import exact_search, row_search
 
-    for module in (neighbors, exact_search, row_search):
+    for module in (neighbor_rows, exact_search, row_search):
         module.QUERY_BLOCK = 32  # type: ignore[attr-defined]
-    neighbors._ROWS_A_WRITE = 1
+    neighbor_rows._ROWS_A_WRITE = 1
     place._BLOCK = assign._BLOCK = 8
     truth_writer.BATCH_ITEMS = 4
     item_writer.BATCH_ROWS = 16

@@ -15,7 +15,7 @@ from nearsql.pipeline.result_tables import (
     compare,
     stored_by_item,
 )
-from nearsql.pipeline.runs import hash_rows
+from nearsql.pipeline.row_hash import hash_rows
 from nearsql.udfs import dbapi
 
 VALUES = st.one_of(

@@ -11,6 +11,7 @@ import apsw
 from nearsql.udfs.dbapi import parameters as parameters_
 from nearsql.udfs.dbapi import rows, statements
 from nearsql.udfs.dbapi.errors import from_callback, translate
+from nearsql.udfs.dbapi.feeding import Feed, drain, has_row
 from nearsql.udfs.dbapi.session import Session
 
 # No row is waiting: the statement is finished, or none was run.
@@ -106,7 +107,7 @@ class Cursor:
         statement = self._begin_statement("executemany", sql)
         if connection.check_statement(sql):
             raise sqlite3.ProgrammingError("executemany() can only execute DML statements.")
-        feed = _Feed(connection.apsw, seq_of_parameters)
+        feed = Feed(connection.apsw, seq_of_parameters)
         with connection.lock:
             self._busy = True
             try:
@@ -135,7 +136,7 @@ class Cursor:
                 source = connection.apsw.cursor()
                 connection.running.cursor = ref(source)
                 source.execute(sql_script, can_cache=False)
-                _drain(source)
+                drain(source)
             except BaseException as error:
                 self._raise(error, (sql_script, None))
             finally:
@@ -193,13 +194,13 @@ class Cursor:
             self._converters = rows.converters(self._columns, detect_types)
             self._is_converted = self._converters is not None
 
-    def _run_many(self, statement: statements.Statement, sql: str, feed: "_Feed") -> None:
+    def _run_many(self, statement: statements.Statement, sql: str, feed: Feed) -> None:
         """Runs a statement to its end for each set of parameters."""
         source = self._source
         self._connection.running.cursor = ref(source)
         try:
             source.executemany(sql, feed)
-            _drain(source)
+            drain(source)
         except BaseException as error:
             if error is feed.error:
                 raise
@@ -212,7 +213,7 @@ class Cursor:
         try:
             self._row = next(self._source, _NO_ROW)
         except UnicodeDecodeError as error:
-            if not _has_row(self._source):
+            if not has_row(self._source):
                 self._fail(error)
             self._row = _UNDECODED
         except BaseException as error:
@@ -305,7 +306,7 @@ class Cursor:
                 if self._statement.is_dml:
                     self.rowcount = connection.apsw.changes()
             except UnicodeDecodeError as error:
-                if not _has_row(self._source):
+                if not has_row(self._source):
                     self._fail(error)
                 self._row = _UNDECODED
             except BaseException as error:
@@ -387,52 +388,3 @@ class Cursor:
         if self._closed:
             raise sqlite3.ProgrammingError("Cannot operate on a closed cursor.")
         raise sqlite3.ProgrammingError("Recursive use of cursors not allowed.")
-
-
-def _has_row(source: apsw.Cursor) -> bool:
-    """Whether a statement stands on a row, so that not running but reading it failed."""
-    try:
-        source.get_description()
-    except apsw.ExecutionCompleteError:
-        return False
-    return True
-
-
-def _drain(source: apsw.Cursor) -> None:
-    """Runs to the end, whatever text the rows hold."""
-    while True:
-        try:
-            for _ in source:
-                pass
-            return
-        except UnicodeDecodeError:
-            if not _has_row(source):
-                raise
-
-
-class _Feed:
-    """The sets of parameters of an executemany, adapted one by one; counts what each changed.
-
-    APSW asks for the next set when the statement has finished with the last one.
-    """
-
-    def __init__(self, connection: apsw.Connection, sets: Iterable[Any]) -> None:
-        self.error: BaseException | None = None  # raised by the program's iterator or an adapter
-        self.last: Any = ()
-        self.changes = 0
-        self._connection = connection
-        self._sets = iter(sets)
-
-    def __iter__(self) -> Iterator[Any]:
-        changes = self._connection.changes
-        bindings = parameters_.bindings
-        try:
-            for values in self._sets:
-                self.last = given = bindings(values)
-                yield given
-                self.changes += changes()
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self.error = error
-            raise
