@@ -170,3 +170,20 @@ def _project(db: Any, points: np.ndarray) -> int:
             [(current.id, i + 1, float(x), float(y)) for i, (x, y) in enumerate(points)],
         )
     return current.id
+
+
+def changed(path: Path, *statements: str) -> None:
+    """Changes the database by statements."""
+    db = connection.connect(path)
+    for statement in statements:
+        db.execute(statement)
+    db.commit()
+    db.close()
+
+
+def asked(path: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """The rows of a query on the database."""
+    db = connection.connect(path, read_only=True)
+    found = [tuple(row) for row in db.execute(sql, parameters)]
+    db.close()
+    return found

@@ -20,7 +20,9 @@ from nearsql.udfs.search.memory import Residents
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import cluster_tree
 from chat_server import ChatServer, chat_server, write_models
+from cluster_tree import Tree
 from exported import full_gallery
 from gallery import Gallery, build
 from labelled import pets
@@ -42,6 +44,32 @@ def gallery_site(gallery: Gallery) -> Iterator[Site]:
     """The gallery in Datasette."""
     with site(gallery.path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    """The database of cluster_tree.py. Who writes to it takes that back."""
+    made = cluster_tree.build(tmp_path_factory.mktemp("tree") / "tree.db")
+    # Compiled here: in a new installation a page has no time to wait for it.
+    cluster_tree.asked(
+        made.path, "select count(*) from cluster_sweep(?, '[5]', 3)", cluster_tree.SPACE
+    )
+    return made
+
+
+@pytest.fixture(scope="session")
+def tree_site(tree: Tree) -> Iterator[Site]:
+    """It in Datasette."""
+    with site(tree.path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def tree_copy(tree: Tree, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    path = tmp_path / "tree.db"
+    path.write_bytes(tree.path.read_bytes())
+    return path
 
 
 @pytest.fixture(scope="session")

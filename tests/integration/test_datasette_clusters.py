@@ -1,8 +1,7 @@
-"""The pages about clusters: the list of a level, one cluster, its name, and the sweep of sizes."""
+"""The pages about clusters: the list of a level, and one cluster."""
 
 import json
 import re
-from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from statistics import mean
@@ -10,72 +9,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from cluster_tree import (
-    COLOURS,
-    EVIL,
-    ITEMS,
-    SPACE,
-    TENS,
-    Tree,
-    build,
-    members,
-    probability_of,
-)
+from cluster_tree import COLOURS, ITEMS, TENS, Tree, asked, changed, members, probability_of
 from gallery import Gallery
-from served import ROOT, Site, site
+from served import Site, site
 
-from nearsql.datasette_plugins import cluster_members, clusters, pages
-from nearsql.pipeline.runs import immediate, run
-from nearsql.udfs import connection
+from nearsql.datasette_plugins import cluster_members, clusters
 
 HERE = "/-/nearsql/tree"
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    made = build(tmp_path_factory.mktemp("tree") / "tree.db")
-    # Compiled here: in a new installation a page has no time to wait for it.
-    asked(made.path, "select count(*) from cluster_sweep(?, '[5]', 3)", SPACE)
-    return made
-
-
-@pytest.fixture(scope="module")
-def tree_site(tree: Tree) -> Iterator[Site]:
-    with site(tree.path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def own(tree_site: Site, tree: Tree) -> Iterator[Site]:
-    """A site that the test may write to: the names it has given go afterwards."""
-    yield tree_site
-    db = connection.connect(tree.path)
-    db.execute("delete from cluster_labels where method = 'hand'")
-    db.commit()
-    db.close()
-
-
-@pytest.fixture
-def copy(tree: Tree, tmp_path: Path) -> Path:
-    """The database, to be changed."""
-    path = tmp_path / "tree.db"
-    path.write_bytes(tree.path.read_bytes())
-    return path
-
-
-def changed(path: Path, *statements: str) -> None:
-    db = connection.connect(path)
-    for statement in statements:
-        db.execute(statement)
-    db.commit()
-    db.close()
-
-
-def asked(path: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    db = connection.connect(path, read_only=True)
-    found = [tuple(row) for row in db.execute(sql, parameters)]
-    db.close()
-    return found
 
 
 def page_of(own: Site, tree: Tree, **arguments: Any) -> str:
@@ -255,15 +195,15 @@ def test_an_argument_that_means_nothing_is_400(
     assert sentence in unescape(response.text)
 
 
-def test_many_clusters_come_page_by_page(copy: Path, tree: Tree) -> None:
+def test_many_clusters_come_page_by_page(tree_copy: Path, tree: Tree) -> None:
     n = 2 * clusters.CLUSTERS_SHOWN + 7
     changed(
-        copy,
+        tree_copy,
         "with recursive more (n) as (select 2 union all select n + 1 from more"
         f" where n < {n - 1}) insert into clusters (run_id, level, label, size)"
         f" select {tree.clusters}, 1, n, 1 from more",
     )
-    with site(copy) as own:
+    with site(tree_copy) as own:
         seen = []
         for number in (1, 2, 3):
             page = page_of(own, tree, page=number)
@@ -276,28 +216,28 @@ def test_many_clusters_come_page_by_page(copy: Path, tree: Tree) -> None:
         assert "sort=name&page=2" in page_of(own, tree, sort="name")
 
 
-def test_all_noise_says_so_and_what_to_try(copy: Path, tree: Tree) -> None:
-    changed(copy, "update memberships set cluster_id = null", "delete from clusters")
-    with site(copy) as own:
+def test_all_noise_says_so_and_what_to_try(tree_copy: Path, tree: Tree) -> None:
+    changed(tree_copy, "update memberships set cluster_id = null", "delete from clusters")
+    with site(tree_copy) as own:
         page = page_of(own, tree)
     assert "All 63 items are" in page
     assert "nearsql cluster FILE SPACE --sweep" in page
 
 
-def test_clusters_without_names_say_how_to_name_them(copy: Path, tree: Tree) -> None:
-    changed(copy, "delete from cluster_labels")
-    with site(copy) as own:
+def test_clusters_without_names_say_how_to_name_them(tree_copy: Path, tree: Tree) -> None:
+    changed(tree_copy, "delete from cluster_labels")
+    with site(tree_copy) as own:
         assert f"nearsql label FILE {tree.clusters}" in page_of(own, tree)
         assert f"nearsql label FILE {tree.clusters}" not in page_of(own, tree, q="nothing like it")
 
 
-def test_parents_in_a_circle_stop_nobody(copy: Path, tree: Tree) -> None:
+def test_parents_in_a_circle_stop_nobody(tree_copy: Path, tree: Tree) -> None:
     changed(
-        copy,
+        tree_copy,
         "update clusters set parent_id = (select id from clusters where level = 3 and label = 0)"
         " where level = 1 and label = 0",
     )
-    with site(copy) as own:
+    with site(tree_copy) as own:
         assert "4 clusters within" in page_of(own, tree)
         response = own.get(f"{HERE}/clusters/{tree.clusters}/2/0")
         assert response.status_code == 200
@@ -432,233 +372,6 @@ def test_every_link_answers_below_base_url_too(tree: Tree) -> None:
         for link in sorted(own):
             if "/clusters/" in link:
                 assert below.get(link.removeprefix("/here")).status_code == 200, link
-
-
-# Names by hand --------------------------------------------------------------------------------------
-
-
-def name(own: Site, tree: Tree, given: Any, cluster: str = "1/0", **options: Any) -> Any:
-    return own.post(f"{HERE}/clusters/{tree.clusters}/{cluster}/name", {"name": given}, **options)
-
-
-def names_of(tree: Tree, label: int = 0) -> list[tuple[str, str, str | None]]:
-    return asked(
-        tree.path,
-        "select n.name, n.method, n.author from cluster_labels n join clusters c on c.id = n.cluster_id"
-        " where c.level = 1 and c.label = ? order by n.id",
-        label,
-    )
-
-
-def test_a_name_by_hand_is_kept_with_its_author_and_the_newest_counts(
-    own: Site, tree: Tree
-) -> None:
-    answer = name(own, tree, "  old   woods ")
-    assert answer.status_code == 200, answer.text
-    url = f"{HERE}/clusters/{tree.clusters}/1/0"
-    assert answer.json() == {"ok": True, "name": "old woods", "author": "root", "url": url}
-    assert names_of(tree) == [("forests", "keywords", None), ("old woods", "hand", "root")]
-    page = own.get(url).text
-    assert "<h1>old woods</h1>" in page
-    assert "leaf 60%, bark 20%" in page  # what was known of the cluster stays
-    assert "2 names so far" in page
-    assert "old woods" in page_of(own, tree)
-    assert asked(
-        tree.path,
-        "select distinct cluster_name from embedding_clusters where level = 1 and cluster = 0",
-    ) == [("old woods",)]
-    name(own, tree, "old woods")
-    assert len(names_of(tree)) == 2  # the same name again is no new name
-    name(own, tree, "forests")
-    assert names_of(tree)[-1] == ("forests", "hand", "root")
-
-
-def test_a_form_goes_back_to_where_it_came_from(own: Site, tree: Tree) -> None:
-    page = own.get(f"{HERE}/clusters/{tree.clusters}/1/0", actor=ROOT).text
-    action = f"{HERE}/clusters/{tree.clusters}/1/0/name"
-    if own.is_first_line:  # 1.0 gives root its rights with the first POST of these tests
-        assert f'action="{action}"' in page
-    answer = own.post(action, {"name": "woods", "next": f"{HERE}/clusters"}, as_form=True)
-    assert answer.status_code == 302
-    assert answer.headers["location"] == f"{HERE}/clusters"
-    answer = own.post(action, {"name": "wood", "next": "//evil.example/"}, as_form=True)
-    assert answer.headers["location"] == f"{HERE}/clusters/{tree.clusters}/1/0"
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ("", "A name cannot be empty"),
-        (" \n ", "A name cannot be empty"),
-        (7, "a text"),
-        (None, "a text"),
-        (["x"], "a text"),
-        ("x" * 201, "at most 200 characters; this one has 201"),
-        ("a\x00b", "characters that are not seen"),
-        ("right\u202eleft", "characters that are not seen"),
-    ],
-)
-def test_what_is_no_name_is_refused(own: Site, tree: Tree, given: Any, sentence: str) -> None:
-    answer = name(own, tree, given)
-    assert answer.status_code == 400
-    assert sentence in answer.json()["error"]
-    assert names_of(tree) == [("forests", "keywords", None)]
-
-
-def test_only_a_cluster_that_is_there_gets_a_name(own: Site, tree: Tree) -> None:
-    for cluster in ("1/7", "4/0", "1/99999999999999999999"):
-        assert name(own, tree, "woods", cluster).status_code == 404, cluster
-    assert name(own, tree, "woods", "1/noise").status_code == 404
-    assert own.get(f"{HERE}/clusters/{tree.clusters}/1/0/name").status_code == 405
-
-
-def test_without_the_right_to_write_there_is_no_form_and_no_name(
-    own: Site, tree: Tree, copy: Path
-) -> None:
-    for actor in (None, {"id": "anna"}):
-        assert name(own, tree, "woods", actor=actor).status_code == 403
-        page = own.get(f"{HERE}/clusters/{tree.clusters}/1/0", actor=actor).text
-        assert "/name" not in page
-        assert "Save as a selection" not in page
-    assert names_of(tree) == [("forests", "keywords", None)]
-    with site(immutables=[str(copy)]) as fixed:
-        assert name(fixed, tree, "woods").status_code == 403
-        assert fixed.get(f"{HERE}/clusters/{tree.clusters}/1/0").status_code == 200
-
-
-def test_names_are_inert(own: Site, tree: Tree) -> None:
-    assert name(own, tree, EVIL).status_code == 200
-    for path in ("", "?level=2", "/1/0", "/1/1", "/2/0", "/sweep", f"?q={EVIL}"):
-        page = own.get(f"{HERE}/clusters/{tree.clusters}{path}", actor=ROOT).text
-        assert EVIL not in page, path
-    assert "&lt;script&gt;" in own.get(f"{HERE}/clusters/{tree.clusters}/1/0").text
-
-
-# The sweep ------------------------------------------------------------------------------------------
-
-
-def test_a_sweep_is_made_only_when_asked_for(
-    tree_site: Site, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    questions = []
-    rows = pages.Page.rows
-
-    async def noted(self: pages.Page, name: str, **parameters: Any) -> list[pages.Row]:
-        questions.append(name)
-        return await rows(self, name, **parameters)
-
-    monkeypatch.setattr(pages.Page, "rows", noted)
-    page = tree_site.get(f"{HERE}/clusters/{tree.clusters}/sweep")
-    assert page.status_code == 200
-    assert f"nearsql cluster tree.db {SPACE} --min-samples 3 --sweep" in page.text
-    assert "cluster_run" in questions
-    assert "cluster_sweep" not in questions
-
-
-def sweep_rows(page: str) -> list[tuple[int, ...]]:
-    found = re.findall(
-        r'<th scope="row" class="n">(\d+)</th>\s*<td class="n">(\d+)</td>\s*<td class="n">(\d+)</td>',
-        page,
-    )
-    return [tuple(int(value) for value in row) for row in found]
-
-
-def test_a_sweep_shows_what_the_function_gives(tree_site: Site, tree: Tree) -> None:
-    page = tree_site.get(f"{HERE}/clusters/{tree.clusters}/sweep?go=1").text
-    rows = asked(
-        tree.path,
-        "select min_cluster_size, clusters, noise, is_cliff from cluster_sweep(?, null, 3)",
-        SPACE,
-    )
-    assert sweep_rows(page) == [row[:3] for row in rows]
-    cliffs = sum(is_cliff for *_, is_cliff in rows)
-    assert cliffs
-    assert page.count('<span class="badge cliff">') == cliffs
-    assert page.count("a cliff between") == 2 * cliffs
-    assert page.count("<circle") == 3 * len(rows)
-    assert page.count('<line class="chosen"') == 1
-    assert ">run 1</span>" in page
-
-
-def test_a_sweep_of_chosen_sizes(tree_site: Site, tree: Tree) -> None:
-    page = tree_site.get(
-        f"{HERE}/clusters/{tree.clusters}/sweep?go=1&sizes=20,+4+8,4&min_samples=2"
-    ).text
-    rows = asked(
-        tree.path,
-        "select min_cluster_size, clusters, noise from cluster_sweep(?, '[4, 8, 20]', 2)",
-        SPACE,
-    )
-    assert sweep_rows(page) == rows
-    assert 'value="4, 8, 20"' in page
-    assert f"nearsql cluster tree.db {SPACE} --min-samples 2 --min-cluster-size" in page
-
-
-def test_a_sweep_takes_the_items_that_the_run_took(tmp_path: Path) -> None:
-    limited = build(tmp_path / "tree.db", within="a selection")
-    changed(limited.path, "update memberships set is_assigned = 1 where item_id > 40")
-    rows = asked(
-        limited.path,
-        "select min_cluster_size, clusters, noise from cluster_sweep(?, '[5, 9]', 3, 1,"
-        " 'select id from items where id <= 40')",
-        SPACE,
-    )
-    with site(limited.path) as own:
-        response = own.get(f"{HERE}/clusters/{limited.clusters}/sweep?go=1&sizes=5,9")
-    assert sweep_rows(response.text) == rows
-    assert "--within 'a selection'" in unescape(response.text)
-    assert "Sweep 40 items" in response.text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ("sizes=5,x", "sizes must be whole numbers from 2, such as 5, 10, 20; not 'x'"),
-        ("sizes=1", "not '1'"),
-        ("sizes=" + "+".join(map(str, range(2, 110))), "At most 100 sizes"),
-        ("min_samples=0", "min_samples must be a whole number from 1, not '0'"),
-        ("min_samples=many", "not 'many'"),
-    ],
-)
-def test_what_cannot_be_swept_is_400(
-    tree_site: Site, tree: Tree, arguments: str, sentence: str
-) -> None:
-    response = tree_site.get(f"{HERE}/clusters/{tree.clusters}/sweep?go=1&{arguments}")
-    assert response.status_code == 400
-    assert sentence in unescape(response.text)
-
-
-def test_a_sweep_that_takes_too_long_names_the_command(
-    tree_site: Site, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = pages.Page.rows
-
-    async def slow(self: pages.Page, name: str, **parameters: Any) -> list[pages.Row]:
-        if name == "cluster_sweep":
-            raise pages.TooLong(10_000)
-        return await rows(self, name, **parameters)
-
-    monkeypatch.setattr(pages.Page, "rows", slow)
-    response = tree_site.get(f"{HERE}/clusters/{tree.clusters}/sweep?go=1&sizes=5,9")
-    assert response.status_code == 200
-    assert "takes longer than a page may" in response.text
-    assert f"nearsql cluster tree.db {SPACE} --min-samples 3 --sizes 5,9 --sweep" in response.text
-
-
-def test_a_sweep_needs_a_space(copy: Path, tree: Tree) -> None:
-    db = connection.connect(copy)
-    parameters = {"loss_distance_run": 1, "component": "box", "method": "hdbscan of loss distances"}
-    with run(db, "cluster", parameters=parameters) as current, immediate(db):
-        db.execute("insert into memberships (run_id, item_id) values (?, 1)", (current.id,))
-    db.execute("delete from spaces")
-    db.commit()
-    db.close()
-    with site(copy) as own:
-        of_losses = own.get(f"{HERE}/clusters/{current.id}/sweep?go=1")
-        assert of_losses.status_code == 200
-        assert "only the clusters of a space can be swept" in of_losses.text
-        gone = own.get(f"{HERE}/clusters/{tree.clusters}/sweep?go=1")
-        assert f"There is no space {SPACE} any more" in gone.text
 
 
 def test_every_level_of_the_tree_is_what_its_docstring_says(tree: Tree) -> None:
