@@ -10,6 +10,7 @@ create table clusters (
     centroid blob,
     exemplar_item_id integer references items (id) on delete set null,
     birth_lambda real,                                  -- 1 / distance at which it came to be
+    max_lambda real,                                    -- and at which its heart falls apart
     unique (run_id, level, label)
 ) strict;
 

@@ -29,6 +29,7 @@ from nearsql.udfs.within import json_array
         "outlier_score",
         "core_distance",
         "birth_lambda",
+        "max_lambda",
     ),
     example="select level, count(distinct cluster) as clusters, sum(cluster is null) as noise\n"
     "from cluster_hierarchy('digits/pixels') group by level",
@@ -87,6 +88,7 @@ def cluster_hierarchy(
         poll()
         parents = [parent if parent >= 0 else None for parent in level.parents.tolist()] + [None]
         births = [*level.births.tolist(), None]
+        max_lambdas = [*level.max_lambdas.tolist(), None]
         columns = zip(
             ids,
             level.labels.tolist(),
@@ -105,6 +107,7 @@ def cluster_hierarchy(
                 outlier_score,
                 core_distance,
                 births[label],
+                max_lambdas[label],
             )
 
 

@@ -28,7 +28,15 @@ SELECTIONS = ("eom", "leaf")
 
 
 @sql_function(
-    columns=("id", "cluster", "probability", "outlier_score", "core_distance", "birth_lambda"),
+    columns=(
+        "id",
+        "cluster",
+        "probability",
+        "outlier_score",
+        "core_distance",
+        "birth_lambda",
+        "max_lambda",
+    ),
     example="select cluster, count(*) as items from hdbscan('digits/pixels', 20) group by cluster",
 )
 def hdbscan(
@@ -41,7 +49,9 @@ def hdbscan(
     selection: str = "eom",
     epsilon: float = 0.0,
     neighbors: str = "auto",
-) -> Iterator[tuple[int, int | None, float, float | None, float | None, float | None]]:
+) -> Iterator[
+    tuple[int, int | None, float, float | None, float | None, float | None, float | None]
+]:
     """The clusters of a space by density, as the hdbscan library finds them. Noise has cluster NULL.
 
     The parameters are the library's: min_cluster_size, the fewest items of a cluster; min_samples
@@ -59,9 +69,10 @@ def hdbscan(
     the clusters are nearly the same. 'auto' is 'exact' for up to 30,000 items and 'graph' for more.
 
     In a space of metric cosine, distances are those of the vectors divided by their norms: chords,
-    sqrt(2 * cosine distance), which core_distance and epsilon measure. probability is 0 for noise.
-    birth_lambda is 1 / the distance at which the item's cluster split off from the one around it
-    (infinite if at distance 0), NULL for noise.
+    sqrt(2 * cosine distance), which core_distance and epsilon measure. birth_lambda is 1 / the distance
+    at which the item's cluster split off from the one around it (infinite if at distance 0), max_lambda
+    that at which its heart falls apart; both are NULL for noise. probability is the lambda at which the
+    item leaves its cluster, divided by max_lambda, at most 1; 0 for noise.
     """
     size = whole_number("min_cluster_size", min_cluster_size, at_least=2)
     samples = optional_whole_number("min_samples", min_samples, at_least=1) or size
@@ -71,7 +82,7 @@ def hdbscan(
     poll = Poll(db)
     ids, tree = _tree(db, find_space(db, space), downsample, within, samples, size, way, poll)
     if tree is None:
-        yield from ((item, None, 0.0, None, None, None) for item in ids.tolist())
+        yield from ((item, None, 0.0, None, None, None, None) for item in ids.tolist())
         return
     from nearsql.udfs.clustering.hdbscan_tree import cut  # imports numba, which takes a while
 
@@ -89,6 +100,7 @@ def hdbscan(
         found.outlier_scores.tolist(),
         tree.core_distances.tolist(),
         _null_for_nan(found.birth_lambdas),
+        _null_for_nan(found.max_lambdas),
         strict=True,
     )
 
@@ -140,18 +152,19 @@ def cluster_assign(db: apsw.Connection, run: int, vector: bytes | str | None) ->
 
 
 @sql_function(
-    columns=("id", "cluster", "distance", "member"),
+    columns=("id", "cluster", "distance", "member", "probability"),
     example="select * from cluster_assignments((select max(id) from runs where kind = 'cluster'))\n"
     "limit 3",
 )
 def cluster_assignments(
     db: apsw.Connection, run: int, within: str | None = None
-) -> Iterator[tuple[int, int | None, float, int]]:
+) -> Iterator[tuple[int, int | None, float, int, float | None]]:
     """`cluster_assign` for all items of the run's space that are not its members, in one call.
 
     Those that a downsample left out, and those that came later; with `within`, those of them that
     it names, as in `hdbscan`. distance is the mutual reachability distance to member, the item that it
-    hangs on.
+    hangs on. probability is 1 / distance divided by the cluster's max_lambda, at most 1, and 0 for
+    noise; NULL for a run that an older nearsql made, which recorded no max_lambda.
     """
     model, matrix = find_model(db, whole_number("run", run, at_least=1))
     subset = within_argument.item_ids(db, within)
@@ -167,6 +180,7 @@ def cluster_assignments(
             [label if label >= 0 else None for label in labels.tolist()],
             distances.tolist(),
             model.members.ids[hanging_on].tolist(),
+            _null_for_nan(model.probabilities_of(hanging_on, distances)),
             strict=True,
         )
 

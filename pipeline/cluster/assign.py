@@ -32,8 +32,10 @@ KIND = "assign"
 # Items that are computed and written together.
 _BLOCK = 4096
 
-# item, None for noise at level 1, and the member that it hangs on
-Assignment = tuple[int, int | None, int]
+# item, None for noise at level 1, the member that it hangs on, and how surely it belongs there
+Assignment = tuple[int, int | None, int, float | None]
+# item, level, label or None for noise, and at level 1 the probability
+Place = tuple[int, int, int | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def assign(db: dbapi.Connection, clustering_run: int, *, quiet: bool = True) -> 
                     _write(db, current.id, clustering_run, rows)
                 bar.advance(len(block))
         written = _written(db, current.id)
-        first = [label for _, level, label in written if level == 1]
+        first = [label for _, level, label, _ in written if level == 1]
         noise = first.count(None)
         current.counts |= {
             "assigned": len(first),
@@ -97,7 +99,7 @@ def assign(db: dbapi.Connection, clustering_run: int, *, quiet: bool = True) -> 
             "noise": noise,
             "noise_share": round(noise / max(1, len(first)), 4),
         }
-        current.result_sha256 = hash_rows(written)
+        current.result_sha256 = hash_rows(row[: _width(written)] for row in written)
     return AssignResult(clustering_run, source.name, current.id, dict(current.counts))
 
 
@@ -107,13 +109,16 @@ def recompute(db: dbapi.Connection, recorded: RecordedRun) -> Again:
     read = run_read_by(db, recorded, f"{what} is deleted")
     refuse_other_result(db, recorded, read, what)
     written = _written(db, recorded.id)
-    again = _places(db, read, sorted({item for item, _, _ in written}))
-    return Again([ResultTable("memberships", ("item_id", "level", "label"), 2, written, again)])
+    places = _places(db, read, sorted({item for item, *_ in written}))
+    columns = ("item_id", "level", "label", "probability")[: _width(written)]
+    stored = (row[: len(columns)] for row in written)
+    again = (row[: len(columns)] for row in places)
+    return Again([ResultTable("memberships", columns, 2, stored, again)])
 
 
 def _compute(db: dbapi.Connection, run_id: int, items: Sequence[int]) -> list[Assignment]:
     return db.execute(
-        "select id, cluster, member from cluster_assignments(?, ?) order by id",
+        "select id, cluster, member, probability from cluster_assignments(?, ?) order by id",
         (run_id, json.dumps(list(items))),
     ).fetchall()
 
@@ -123,28 +128,38 @@ def _write(
 ) -> None:
     """At each level an item goes where its member is, or is noise at all. In one statement: each makes
     SQLite copy the pages that it touches."""
-    placed = [(item, label is not None, member) for item, label, member in rows]
+    placed = [(item, label is not None, *rest) for item, label, *rest in rows]
     db.execute(
         read_sql(__package__, "assign_items"),
         {"run": clustering_run, "assigned_by": assign_run, "rows": json.dumps(placed)},
     )
 
 
-def _written(db: dbapi.Connection, assign_run: int) -> list[tuple[int, int, int | None]]:
-    """(item, level, label) of all that a run assigned."""
+def _written(db: dbapi.Connection, assign_run: int) -> list[Place]:
+    """All that a run assigned."""
     return db.execute(read_sql(__package__, "assigned_by_run"), (assign_run,)).fetchall()
 
 
-def _places(
-    db: dbapi.Connection, clustering_run: int, items: Sequence[int]
-) -> Iterator[tuple[int, int, int | None]]:
-    """(item, level, label), as _write would have them."""
+def _places(db: dbapi.Connection, clustering_run: int, items: Sequence[int]) -> Iterator[Place]:
+    """The places of these items, as _write would have them."""
     for start in range(0, len(items), _BLOCK):
-        for item, label, member in _compute(db, clustering_run, items[start : start + _BLOCK]):
+        block = items[start : start + _BLOCK]
+        for item, label, member, probability in _compute(db, clustering_run, block):
             of_member = db.execute(
                 read_sql(__package__, "levels_of_member"),
                 {"run": clustering_run, "member": member},
             )
             yield from (
-                (item, level, None if label is None else at_level) for level, at_level in of_member
+                (
+                    item,
+                    level,
+                    None if label is None else at_level,
+                    probability if level == 1 else None,
+                )
+                for level, at_level in of_member
             )
+
+
+def _width(written: Sequence[Place]) -> int:
+    """How many columns count: not the probability where an older nearsql, or to a run of one, wrote none."""
+    return 4 if any(place[3] is not None for place in written) else 3

@@ -93,12 +93,13 @@ def _clustered(db: dbapi.Connection, settings: dict[str, Any], ids: Ids) -> list
 
 
 def _model(matrix: Matrix, ids: Ids, settings: dict[str, Any], rows: list[Any]) -> ClusterModel:
-    _, labels, core_distances, births = zip(*rows, strict=True)
+    _, labels, core_distances, births, max_lambdas = zip(*rows, strict=True)
     return ClusterModel(
         euclidean(part(matrix, ids)),
         np.array(core_distances, np.float64),
         np.array(labels, np.int64),
         np.array(births, np.float64),  # None becomes NaN
+        np.array(max_lambdas, np.float64),
         min(settings["min_samples"], len(ids) - 1),
         matrix.space.metric == "cosine",
     )

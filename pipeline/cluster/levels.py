@@ -75,17 +75,18 @@ def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> Fou
     matrix = load_matrix(db.apsw, find_space(db.apsw, space))
     found = FoundClusters([], [])
     for level, of_level in groupby(rows, key=itemgetter(0)):
-        _, ids, labels, parents, probabilities, outlier_scores, core_distances, births = zip(
-            *of_level, strict=True
-        )
+        columns = zip(*of_level, strict=True)
+        _, ids, labels, parents, probabilities, outlier_scores, core_distances, *lambdas = columns
+        births, max_lambdas = (np.array(each, np.float64) for each in lambdas)  # None becomes NaN
         clusters = describe(
             matrix,
             level,
             np.array(ids, np.int64),
             _whole_numbers(labels),
             np.array(probabilities, np.float64),
-            np.array(births, np.float64),  # None becomes NaN
+            births,
             None if level == 1 else _whole_numbers(parents),
+            max_lambdas,
         )
         members = zip(ids, labels, probabilities, outlier_scores, core_distances, strict=True)
         found.clusters.extend(clusters)

@@ -10,7 +10,7 @@ recorded, and the diagonal is 0.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from nearsql.pipeline.replay import CannotReplay, RecordedRun
 from nearsql.pipeline.result_tables import Again
 from nearsql.pipeline.runs import Run, immediate, run, run_input
 from nearsql.udfs import dbapi
+
+if TYPE_CHECKING:
+    from nearsql.udfs.clustering.hdbscan_tree import Clustering
 
 METHOD = "hdbscan of loss distances"
 
@@ -224,10 +227,10 @@ def _hdbscan(matrix: LossMatrix, parameters: dict[str, Any]) -> FoundClusters:
         strict=True,
     )
     members = [MemberRow(1, *row) for row in rows]
-    return FoundClusters(_clusters(members, found.birth_lambdas.tolist()), members)
+    return FoundClusters(_clusters(members, found), members)
 
 
-def _clusters(members: list[MemberRow], births: list[float]) -> list[ClusterRow]:
+def _clusters(members: list[MemberRow], found: "Clustering") -> list[ClusterRow]:
     """Without centroids, which distances have not. The exemplar is the likeliest item."""
     by_label: dict[int, list[int]] = {}
     for place, row in enumerate(members):
@@ -237,7 +240,10 @@ def _clusters(members: list[MemberRow], births: list[float]) -> list[ClusterRow]
     for label, places in sorted(by_label.items()):
         exemplar = max(places, key=lambda place: (members[place].probability, -place))
         item = members[exemplar].item_id
-        clusters.append(ClusterRow(1, label, None, len(places), None, item, births[exemplar]))
+        birth, largest = float(found.birth_lambdas[exemplar]), float(found.max_lambdas[exemplar])
+        clusters.append(
+            ClusterRow(1, label, None, len(places), None, item, birth, max_lambda=largest)
+        )
     return clusters
 
 

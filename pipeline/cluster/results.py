@@ -34,6 +34,7 @@ class ClusterRow(NamedTuple):
     exemplar: int | None  # an item's id
     birth_lambda: float | None
     parent_level: int | None = None  # None: one level above
+    max_lambda: float | None = None
 
 
 class MemberRow(NamedTuple):
@@ -64,12 +65,13 @@ def describe(
     probabilities: NDArray[np.float64],
     births: NDArray[np.float64] | None = None,
     parents: NDArray[np.int64] | None = None,
+    max_lambdas: NDArray[np.float64] | None = None,
 ) -> list[ClusterRow]:
     """The clusters of a level, by label: sizes, centroids, exemplars.
 
     matrix: the space as it is stored, in which all items are. All others are (n,), one of each item:
-    item_ids ascending; labels from 0, -1 for noise; births, the birth lambda of the item's cluster;
-    parents, its label one level above (which for an item in a cluster is never -1).
+    item_ids ascending; labels from 0, -1 for noise; births and max_lambdas, the birth lambda of the item's
+    cluster and its largest; parents, its label one level above (which for an item in a cluster is never -1).
 
     The centroid is the mean of the vectors; in a cosine space, of the vectors divided by their norms.
     The exemplar is the item of highest probability, of several the one of lowest id. Raises ValueError
@@ -97,6 +99,7 @@ def describe(
                 _centroid(matrix, item_ids[of_label]),
                 int(item_ids[exemplar]),
                 None if births is None else float(births[first]),
+                max_lambda=None if max_lambdas is None else float(max_lambdas[first]),
             )
         )
     return rows
@@ -124,7 +127,7 @@ def write_result(
     for level in sorted({cluster.level for cluster in clusters}):
         db.executemany(
             "insert into clusters (run_id, level, label, parent_id, size, centroid, exemplar_item_id,"
-            " birth_lambda) values (?, ?, ?, ?, ?, ?, ?, ?)",
+            " birth_lambda, max_lambda) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     run_id,
@@ -135,6 +138,7 @@ def write_result(
                     row.centroid,
                     row.exemplar,
                     row.birth_lambda,
+                    row.max_lambda,
                 )
                 for row in clusters
                 if row.level == level
@@ -155,10 +159,14 @@ def write_result(
 
 
 def hash_result(clusters: Sequence[ClusterRow], members: Sequence[MemberRow]) -> str:
-    """The SHA-256 of a result, whatever the order of its rows."""
+    """The SHA-256 of a result, whatever the order of its rows.
+
+    Without max_lambda, which follows from the rest, so that older runs, which lack it, have the same.
+    """
     clusters = sorted(clusters, key=lambda row: (row.level, row.label))
     members = sorted(members, key=lambda row: (row.level, row.item_id))
-    return hash_rows(chain(clusters, members))
+    hashed = (row[: ClusterRow._fields.index("max_lambda")] for row in clusters)
+    return hash_rows(chain(hashed, members))
 
 
 def result_again(db: dbapi.Connection, run_id: int, found: FoundClusters) -> Again:
@@ -178,13 +186,17 @@ def result_again(db: dbapi.Connection, run_id: int, found: FoundClusters) -> Aga
     def stored(name: str) -> list[tuple[object, ...]]:
         return db.execute(read_sql(__package__, name), {"run": run_id}).fetchall()
 
+    clusters_then = stored("stored_clusters")
+    if all(row[-1] is None for row in clusters_then):  # an older nearsql made it
+        clusters = [row._replace(max_lambda=None) for row in clusters]
+
     return Again(
         (
             ResultTable(
                 "clusters",
                 ClusterRow._fields,
                 2,
-                stored("stored_clusters"),
+                clusters_then,
                 map(tuple, clusters),
                 {"centroid": "<f4"},
             ),

@@ -68,7 +68,7 @@ def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> Fou
     rows = db.execute(
         read_sql(__package__, "hdbscan_of_space"), {**parameters, "space": space}
     ).fetchall()
-    ids, labels, probabilities, _, _, births = zip(*rows, strict=True)
+    ids, labels, probabilities, _, _, births, max_lambdas = zip(*rows, strict=True)
     clusters = describe(
         load_matrix(db.apsw, find_space(db.apsw, space)),
         1,
@@ -76,6 +76,7 @@ def compute(db: dbapi.Connection, space: str, parameters: dict[str, Any]) -> Fou
         np.array([-1 if label is None else label for label in labels], np.int64),
         np.array(probabilities, np.float64),
         np.array(births, np.float64),  # None becomes NaN
+        max_lambdas=np.array(max_lambdas, np.float64),
     )
     return FoundClusters(clusters, [MemberRow(1, *row[:5]) for row in rows])
 

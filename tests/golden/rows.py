@@ -307,6 +307,7 @@ ROWS: list[tuple[str, Row]] = [
             "centroid": floats(1, 2, 3),
             "exemplar_item_id": 1,
             "birth_lambda": 0.5,
+            "max_lambda": 2.0,
         },
     ),
     ("clusters", {"id": 2, "run_id": 5, "level": 2, "label": 0, "parent_id": 1, "size": 1}),

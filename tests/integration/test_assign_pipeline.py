@@ -67,9 +67,19 @@ def test_each_item_goes_where_cluster_assign_says(db: dbapi.Connection, run: int
     assert db.execute("select * from memberships where not is_assigned").fetchall() == members
     assert db.execute("select * from clusters").fetchall() == clusters
     assert db.execute(
-        "select distinct assigned_by_run_id, probability, outlier_score, core_distance"
+        "select distinct assigned_by_run_id, outlier_score, core_distance"
         " from memberships where is_assigned"
-    ).fetchall() == [(result.run_id, None, None, None)]
+    ).fetchall() == [(result.run_id, None, None)]
+    probabilities = db.execute(
+        "select item_id, probability from memberships where is_assigned order by item_id"
+    ).fetchall()
+    assert all(probability is not None for _, probability in probabilities)
+    assert (
+        probabilities
+        == db.execute(
+            "select id, probability from cluster_assignments(?) order by id", (run,)
+        ).fetchall()
+    )
     assert db.execute("select items, assigned from clustering_results").fetchone() == (240, 160)
     assert db.execute(
         "select kind, name, input_run_id from run_inputs where run_id = ? order by id",
@@ -215,6 +225,9 @@ def test_levels_follow_the_member(db: dbapi.Connection, add_space: Fill, seed_ru
             ).fetchone()
             assert label == (None if cluster is None else places[level][member])
     assert replay(db, made.run_id).is_same
+    assert db.execute(
+        "select distinct level, probability is null from memberships where is_assigned order by level"
+    ).fetchall() == [(1, 0), (2, 1), (3, 1)]
     # Every assigned item is within the parent of its cluster.
     assert db.execute(
         "select count(*) from memberships m join clusters c on c.id = m.cluster_id"
@@ -231,6 +244,22 @@ def test_replay(db: dbapi.Connection, run: int) -> None:
     db.execute("delete from memberships where item_id = 2")
     db.commit()
     assert not replay(db, made).is_same
+
+
+def test_replay_of_what_an_older_nearsql_made(db: dbapi.Connection, run: int) -> None:
+    """Before clusters had a max_lambda: what was assigned had no probabilities."""
+    db.execute("update clusters set max_lambda = null")
+    db.commit()
+    made = assign(db, run).run_id
+    assert made is not None
+    assert db.execute(
+        "select count(*), count(probability) from memberships where is_assigned"
+    ).fetchone() == (160, 0)
+    assert db.execute(
+        "select count(*), count(probability) from cluster_assignments(?)", (run,)
+    ).fetchone() == (160, 0)
+    assert replay(db, made).is_same
+    assert replay(db, run).is_same
 
 
 def test_what_cannot_be_assigned_to(db: dbapi.Connection, run: int) -> None:

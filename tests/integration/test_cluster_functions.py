@@ -44,6 +44,8 @@ def test_hdbscan_is_the_librarys(db: dbapi.Connection, digits: NDArray[np.float3
     apart = np.linalg.norm(digits[0].astype(float) - digits.astype(float), axis=1)
     assert rows[0][4] == pytest.approx(np.sort(apart)[4])
     assert {row[5] is None for row in rows if row[1] is None} == {True}
+    assert all((row[5] is None) == (row[6] is None) for row in rows)
+    assert all(row[5] < row[6] for row in rows if row[1] is not None)
     assert {row[5] is None for row in rows if row[1] is not None} == {False}
 
 
@@ -59,6 +61,7 @@ def test_columns_defaults_and_named_arguments(
         "outlier_score",
         "core_distance",
         "birth_lambda",
+        "max_lambda",
     ]
     defaults = cursor.fetchall()
     assert defaults == db.execute("select * from hdbscan('digits', 5, 5)").fetchall()
@@ -103,7 +106,7 @@ def test_few_items_are_noise(db: dbapi.Connection, add_space: Fill) -> None:
         (item, None, 0.0) for item in (1, 2, 3, 4)
     ]
     assert db.execute("select * from hdbscan('few', 5, 5, 1, '[2]')").fetchall() == [
-        (2, None, 0.0, None, None, None)
+        (2, None, 0.0, None, None, None, None)
     ]
     assert db.execute("select * from hdbscan('few', 5, 5, 1, '[]')").fetchall() == []
 
@@ -193,6 +196,23 @@ def test_assign_agrees_with_assignments(db: dbapi.Connection, run: int) -> None:
     some = db.execute("select id from cluster_assignments(?, '[2, 3, 4]')", (run,)).fetchall()
     assert some == [(2,), (4,)]
     assert db.execute("select cluster_assign(?, null)", (run,)).fetchone() == (None,)
+
+
+def test_assignments_say_how_surely(db: dbapi.Connection, run: int) -> None:
+    lambdas = dict(
+        db.execute("select label, max_lambda from clusters where run_id = ?", (run,)).fetchall()
+    )
+    ask = "select cluster, distance, probability from cluster_assignments(?)"
+    rows = db.execute(ask, (run,)).fetchall()
+    for cluster, distance, probability in rows:
+        if cluster is None:
+            assert probability == 0
+        else:
+            assert probability == min(1 / distance, lambdas[cluster]) / lambdas[cluster]
+    sure = [probability for cluster, _, probability in rows if cluster is not None]
+    assert max(sure) == 1
+    assert min(sure) > 0
+    assert len(set(sure)) > 50
 
 
 def test_assignments_say_which_member_an_item_hangs_on(

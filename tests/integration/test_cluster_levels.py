@@ -63,8 +63,17 @@ def test_nobody_is_lost_and_each_cluster_has_its_parent(
     rows = db.execute("select * from cluster_hierarchy('digits')").fetchall()
     assert [row[:2] for row in rows] == [(i + 1, level) for level in (1, 2, 3) for i in range(1797)]
     by_place = {(item, level): row for item, level, *row in rows}
-    for (item, level), (cluster, parent, probability, _, core_distance, birth) in by_place.items():
+    for (item, level), (
+        cluster,
+        parent,
+        probability,
+        _,
+        core_distance,
+        *lambdas,
+    ) in by_place.items():
+        birth, most = lambdas
         assert (cluster is None) == (by_place[item, 1][0] is None) == (birth is None)
+        assert (birth is None and most is None) or birth < most
         assert parent == (by_place[item, level - 1][0] if level > 1 else None)
         assert core_distance > 0
         if cluster is None:
@@ -94,7 +103,7 @@ def test_a_run_records_the_tree(db: dbapi.Connection, digits: np.ndarray) -> Non
     }
     stored = db.execute(
         "select m.item_id, m.level, c.label, p.label, m.probability, m.outlier_score,"
-        " m.core_distance, c.birth_lambda from memberships m left join clusters c on c.id = m.cluster_id"
+        " m.core_distance, c.birth_lambda, c.max_lambda from memberships m left join clusters c on c.id = m.cluster_id"
         " left join clusters p on p.id = c.parent_id where m.run_id = ? order by m.level, m.item_id",
         (run,),
     ).fetchall()

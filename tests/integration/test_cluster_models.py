@@ -82,10 +82,10 @@ class Members(list):
                 kill_at("among the members")
             yield row
 
-def describing(*arguments):
+def describing(*arguments, **named):
     if written == 2:
         kill_at("while computing")
-    return describe(*arguments)
+    return describe(*arguments, **named)
 
 def writing(db, run_id, clusters, members):
     global written

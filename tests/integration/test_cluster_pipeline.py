@@ -54,7 +54,8 @@ def test_rows_counts_and_parameters(db: dbapi.Connection, add_space: Fill) -> No
         "within": None,
     }
     stored = db.execute(
-        "select m.item_id, c.label, m.probability, m.outlier_score, m.core_distance, c.birth_lambda"
+        "select m.item_id, c.label, m.probability, m.outlier_score, m.core_distance, c.birth_lambda,"
+        " c.max_lambda"
         " from memberships m left join clusters c on c.id = m.cluster_id"
         " where m.run_id = ? and m.level = 1 and not m.is_assigned order by m.item_id",
         (result.run_id,),

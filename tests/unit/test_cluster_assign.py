@@ -37,7 +37,13 @@ def clustered(
     members = Matrix(np.arange(len(rows)), rows, Space(1, "s", rows.shape[1], "l2", 0, 0))
     least = min(samples, len(rows) - 1)
     model = ClusterModel(
-        members, tree.core_distances, found.labels, found.birth_lambdas, least, False
+        members,
+        tree.core_distances,
+        found.labels,
+        found.birth_lambdas,
+        found.max_lambdas,
+        least,
+        False,
     )
     return found, model
 
@@ -163,7 +169,7 @@ def test_a_vector_far_away_takes_no_copy_of_all_members() -> None:
     rows = rng.normal(size=(20_000, 64)).astype(np.float32)
     members = Matrix(np.arange(len(rows)), rows, Space(1, "s", 64, "l2", 0, 0))
     known = np.ones(len(rows))
-    model = ClusterModel(members, known, np.zeros(len(rows), np.int64), known, 5, False)
+    model = ClusterModel(members, known, np.zeros(len(rows), np.int64), known, known, 5, False)
     far = np.full(64, 1e6, np.float32)
     found, distances = model.hang_by_search(far[None, :])
     tracemalloc.start()
@@ -231,7 +237,19 @@ def test_held_out_digits_go_where_clustering_all_would_put_them() -> None:
             min_cluster_size=20, min_samples=5, algorithm="prims_kdtree", prediction_data=True
         ).fit(rows[kept].astype(np.float64))
         theirs, _ = hdbscan.approximate_predict(library, rows[held_out].astype(np.float64))
+        # Of the core distances that it clustered by, which otherwise it takes for others here: a new
+        # point's of one member more, the members' of one less.
+        library.min_samples -= 1
+        library.prediction_data_.core_distances = model.core_distances
+        same, sureness = hdbscan.approximate_predict(library, rows[held_out].astype(np.float64))
     np.testing.assert_array_equal(library.labels_, found.labels)
+    places, distances = model.hang(rows[held_out])
+    both = same == labels
+    assert both.mean() > 0.97  # it looks at a few members only
+    np.testing.assert_allclose(
+        model.probabilities_of(places, distances)[both], sureness[both], rtol=1e-6
+    )
+    assert len(set(sureness[both].tolist())) > 20
     print(f"agreement with approximate_predict: {(labels == theirs).mean():.3f}")
     print(f"approximate_predict with clustering again: {(theirs == again).mean():.3f}")
     assert (labels == theirs).mean() > 0.9

@@ -128,6 +128,7 @@ def test_fewer_points_than_a_cluster_are_all_noise() -> None:
     assert found.labels.tolist() == [-1] * 4
     assert found.probabilities.tolist() == [0.0] * 4
     assert np.isnan(found.birth_lambdas).all()
+    assert np.isnan(found.max_lambdas).all()
 
 
 def test_birth_lambda_is_where_the_cluster_left_its_parent() -> None:
@@ -136,9 +137,11 @@ def test_birth_lambda_is_where_the_cluster_left_its_parent() -> None:
     found = cut(tree_of(rows, 1), min_cluster_size=5)
     assert sorted(set(found.labels.tolist())) == [0, 1]
     assert found.birth_lambdas.tolist() == [0.1] * 10
+    # Within, all are 1 apart.
+    assert found.max_lambdas.tolist() == [1.0] * 10
 
 
-def test_birth_lambdas_on_digits_are_the_condensed_trees(
+def test_lambdas_on_digits_are_the_condensed_trees(
     digits: Rows, digits_trees: dict[int, SpanningTree]
 ) -> None:
     found = cut(digits_trees[5], min_cluster_size=10)
@@ -147,3 +150,14 @@ def test_birth_lambdas_on_digits_are_the_condensed_trees(
     births = dict(zip(condensed._raw_tree["child"], condensed._raw_tree["lambda_val"], strict=True))
     for label, node in enumerate(sorted(condensed._select_clusters())):
         assert set(found.birth_lambdas[found.labels == label]) == {births[node]}
+        rows = condensed._raw_tree[condensed._raw_tree["parent"] == node]
+        assert set(found.max_lambdas[found.labels == label]) == {rows["lambda_val"].max()}
+    # By these, a probability is what the library says it is.
+    is_point = condensed._raw_tree["child"] < len(digits)
+    own = np.empty(len(digits))
+    own[condensed._raw_tree["child"][is_point]] = condensed._raw_tree["lambda_val"][is_point]
+    inside = found.labels >= 0
+    most = found.max_lambdas[inside]
+    np.testing.assert_array_equal(
+        np.minimum(own[inside], most) / most, expected.probabilities_[inside]
+    )

@@ -41,6 +41,7 @@ class ClusterModel:
     core_distances: NDArray[np.float64]  # (n,)
     labels: NDArray[np.int64]  # (n,), -1 is noise
     birth_lambdas: NDArray[np.float64]  # (n,), of the member's cluster, NaN for noise
+    max_lambdas: NDArray[np.float64]  # (n,), likewise; all NaN for a run that did not record them
     min_samples: int
     is_cosine: bool
 
@@ -144,6 +145,22 @@ class ClusterModel:
             is_in = (self.labels[rows] >= 0) & ~(1.0 / distances < self.birth_lambdas[rows])
         return np.where(is_in, self.labels[rows], -1)
 
+    def probabilities_of(
+        self, rows: NDArray[np.int64], distances: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """How surely what hangs on these rows at these distances belongs to their clusters, (m,).
+
+        As the library's `approximate_predict` has it: lambda / the cluster's largest, at most 1; 0 for
+        noise. NaN for a run that did not record the largest ones.
+        """
+        if (self.labels >= 0).any() and np.isnan(self.max_lambdas).all():
+            return np.full(len(rows), np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            lambdas, largest = 1.0 / distances, self.max_lambdas[rows]
+            # Of duplicates, inf / inf, a member's is 1.
+            shares = np.where(np.isinf(lambdas), 1.0, np.minimum(lambdas, largest) / largest)
+        return np.where(self.labels_of(rows, distances) >= 0, shares, 0.0)
+
 
 def find_model(db: apsw.Connection, run: int) -> tuple[ClusterModel, Matrix]:
     """The model of a clustering run, and the matrix of the space that it read.
@@ -187,7 +204,7 @@ def _clustering_run(db: apsw.Connection, run: int) -> tuple[str, dict[str, Any],
 
 
 _MEMBERS = """\
-select m.item_id, m.core_distance, coalesce(c.label, -1), c.birth_lambda
+select m.item_id, m.core_distance, coalesce(c.label, -1), c.birth_lambda, c.max_lambda
 from memberships m left join clusters c on c.id = m.cluster_id
 where m.run_id = ? and m.level = ? and m.is_assigned = 0
 order by m.item_id
@@ -200,7 +217,7 @@ def _load(
     rows = cast(Any, db.execute(_MEMBERS, (run, LEVEL)).fetchall())
     if len(rows) < 2:
         raise SqlFunctionError(f"run {run} has no members at level {LEVEL}: nothing to belong to")
-    ids, core_distances, labels, birth_lambdas = (
+    ids, core_distances, labels, birth_lambdas, max_lambdas = (
         list(column) for column in zip(*rows, strict=True)
     )
     if None in core_distances:
@@ -216,6 +233,7 @@ def _load(
         np.array(core_distances, np.float64),
         np.array(labels, np.int64),
         np.array(birth_lambdas, np.float64),  # None becomes NaN
+        np.array(max_lambdas, np.float64),
         min(min_samples, len(members) - 1),
         space.metric == "cosine",
     )

@@ -16,9 +16,10 @@ class Clustering:
     labels: NDArray[np.int64]  # -1 is noise
     probabilities: NDArray[np.float64]  # strength of membership, 0 for noise
     outlier_scores: NDArray[np.float64]  # GLOSH: 0 in the heart of a cluster, towards 1 far outside
-    birth_lambdas: NDArray[
-        np.float64
-    ]  # of the point's cluster: 1 / distance it split off at; NaN: noise
+    # Of the point's cluster, NaN for noise: 1 / the distance at which it split off from its parent, and at
+    # which its last points part or it splits. A probability is a point's own lambda / the latter.
+    birth_lambdas: NDArray[np.float64]
+    max_lambdas: NDArray[np.float64]
 
 
 def cut(
@@ -46,11 +47,13 @@ def cut(
             cluster_selection_epsilon=float(cluster_selection_epsilon),
         )
         scores = outlier_scores(condensed)
-    return Clustering(labels, probabilities, scores, _birth_lambdas(condensed, labels))
+    return Clustering(labels, probabilities, scores, *_lambdas(condensed, labels))
 
 
-def _birth_lambdas(condensed: NDArray[np.void], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The lambda at which each point's cluster split off from its parent.
+def _lambdas(
+    condensed: NDArray[np.void], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The lambda at which each point's cluster split off from its parent, and the largest of its rows.
 
     A selected cluster is the node of the condensed tree that holds all its points and no others:
     the only one above them with as many points.
@@ -67,12 +70,16 @@ def _birth_lambdas(condensed: NDArray[np.void], labels: NDArray[np.int64]) -> ND
     )
     point_parent = np.empty(n, dtype=np.int64)
     point_parent[condensed["child"][~is_node]] = condensed["parent"][~is_node]
-    births = np.empty(len(sizes))
+    largest = np.zeros(int(condensed["parent"].max()) + 1)
+    np.maximum.at(largest, condensed["parent"], condensed["lambda_val"])
+    lambdas = np.full((2, len(sizes) + 1), np.nan)
     _, firsts = np.unique(labels[labels >= 0], return_index=True)
     members = np.flatnonzero(labels >= 0)[firsts]
     for cluster, (size, member) in enumerate(zip(sizes, members, strict=True)):
         node = point_parent[member]
         while node_size[node] != size:
             node = node_parent[node]
-        births[cluster] = node_lambda[node]
-    return np.where(labels >= 0, np.append(births, np.nan)[labels], np.nan)
+        lambdas[:, cluster] = node_lambda[node], largest[node]
+    # Noise, -1, takes the last.
+    births, most = lambdas[:, labels]
+    return births, most

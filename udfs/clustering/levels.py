@@ -64,6 +64,7 @@ class Level:
     core_distances: NDArray[np.float64]  # NaN where there was no split
     parents: NDArray[np.int64]  # (clusters,): each one's cluster at the level above; -1 at level 1
     births: NDArray[np.float64]  # (clusters,): lambda, 1 / the distance it split off at
+    max_lambdas: NDArray[np.float64]  # (clusters,): 1 / the distance at which its last items part
 
 
 def cluster_levels(
@@ -83,6 +84,7 @@ def cluster_levels(
         core_distances=np.full(n, np.nan),
         parents=np.array([-1]),
         births=np.array([np.nan]),
+        max_lambdas=np.array([np.nan]),
     )
     # What belongs to no cluster of the whole space is noise by either recipe.
     first = _split(everything, rules[0], tree_of, keeps_all=False)
@@ -101,19 +103,19 @@ def _split(above: Level, rule: LevelRule, tree_of: TreeOf, *, keeps_all: bool) -
     outlier_scores = above.outlier_scores.copy()
     core_distances = above.core_distances.copy()
     parents: list[int] = []
-    births: list[float] = []
+    lambdas: list[tuple[float, float]] = []
     is_member = above.members == np.arange(n)
     for parent, rows in enumerate(_rows_by_label(above.labels, is_member, len(above.parents))):
         first = len(parents)
-        of_children: list[float] = []
+        of_children: list[tuple[float, float]] = []
         if len(rows) >= rule.smallest_parent:
             tree = tree_of(rows, min(rule.min_samples, len(rows) - 1))
             found = cut(tree, min_cluster_size=rule.min_cluster_size(len(rows)))
-            of_children = _births(found)
+            of_children = _lambdas(found)
         if keeps_all and len(of_children) < 2:  # it stays as it is
             labels[rows] = first
             members[rows] = rows
-            of_children = [float(above.births[parent])]
+            of_children = [(float(above.births[parent]), float(above.max_lambdas[parent]))]
         elif len(rows) >= rule.smallest_parent:
             is_inside = found.labels >= 0
             placed = np.arange(len(rows)) if keeps_all else np.flatnonzero(is_inside)
@@ -124,12 +126,13 @@ def _split(above: Level, rule: LevelRule, tree_of: TreeOf, *, keeps_all: bool) -
             outlier_scores[rows] = found.outlier_scores
             core_distances[rows] = tree.core_distances
         parents += [parent] * len(of_children)
-        births += of_children
+        lambdas += of_children
     if keeps_all:
         # Who had joined a cluster above goes where the member goes that it hangs on.
         joined = np.flatnonzero((above.labels >= 0) & ~is_member)
         labels[joined] = labels[above.members[joined]]
         members[joined] = members[above.members[joined]]
+    births, max_lambdas = np.array(lambdas, np.float64).reshape(-1, 2).T
     return Level(
         labels,
         members,
@@ -137,16 +140,19 @@ def _split(above: Level, rule: LevelRule, tree_of: TreeOf, *, keeps_all: bool) -
         outlier_scores,
         core_distances,
         np.array(parents, np.int64),
-        np.array(births, np.float64),
+        births,
+        max_lambdas,
     )
 
 
-def _births(found: Clustering) -> list[float]:
-    """The birth lambda of each cluster, by label."""
+def _lambdas(found: Clustering) -> list[tuple[float, float]]:
+    """The birth lambda and the largest one of each cluster, by label."""
     inside = np.flatnonzero(found.labels >= 0)
     _, one_of_each = np.unique(found.labels[inside], return_index=True)
-    births: list[float] = found.birth_lambdas[inside[one_of_each]].tolist()
-    return births
+    each = inside[one_of_each]
+    return list(
+        zip(found.birth_lambdas[each].tolist(), found.max_lambdas[each].tolist(), strict=True)
+    )
 
 
 def _rows_by_label(
