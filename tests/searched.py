@@ -2,11 +2,14 @@
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from served import Site
 
 from nearsql.pipeline.embed import embed
 from nearsql.pipeline.index.text import text_index
@@ -83,3 +86,24 @@ def build(path: Path) -> Searched:
         )
     db.close()
     return searched
+
+
+def shown(page: str) -> list[int]:
+    """The items that a page of results shows, in its order."""
+    return [int(item) for item in re.findall(r'<li data-item="(\d+)"', page)]
+
+
+def distances(page: str) -> list[str]:
+    """Their distances."""
+    return re.findall(r'title="Distance">([^<]*)<', page)
+
+
+def raw(own: Site, path: str, image: bytes) -> Any:
+    """Sends an image as the script of the page does."""
+    cookies, token = own.signed_in(None)
+    headers = {"accept": "application/json", "content-type": "application/octet-stream"}
+    return own.runner.run(
+        own.datasette.client.post(
+            path, content=image, cookies=cookies, headers={**headers, "x-csrftoken": token}
+        )
+    )

@@ -26,6 +26,8 @@ from cluster_tree import Tree
 from exported import full_gallery
 from gallery import Gallery, build
 from labelled import pets
+from searched import Searched
+from searched import build as build_searched
 from served import Site, site
 from stored_graphs import use_small_blocks
 from topics import Topics, add_topics
@@ -70,6 +72,19 @@ def tree_copy(tree: Tree, tmp_path: Path) -> Path:
     path = tmp_path / "tree.db"
     path.write_bytes(tree.path.read_bytes())
     return path
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """The database of searched.py. Nobody writes to it."""
+    return build_searched(tmp_path_factory.mktemp("searched") / "searched.db")
+
+
+@pytest.fixture(scope="session")
+def searched_site(searched: Searched) -> Iterator[Site]:
+    """It in Datasette."""
+    with site(searched.path) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
