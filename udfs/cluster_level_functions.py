@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nearsql.udfs.arguments import flag, number, one_of, shown, whole_number
 from nearsql.udfs.catalogue import sql_function
 from nearsql.udfs.clustering.approximations import NEIGHBORS
-from nearsql.udfs.clustering_functions import SELECTIONS
+from nearsql.udfs.clustering_functions import SELECTIONS, null_for_nan
 from nearsql.udfs.errors import SqlFunctionError
 from nearsql.udfs.interrupt import Poll
 from nearsql.udfs.space_points import euclidean, part
@@ -93,8 +93,8 @@ def cluster_hierarchy(
             ids,
             level.labels.tolist(),
             level.probabilities.tolist(),
-            _null_for_nan(level.outlier_scores),
-            _null_for_nan(level.core_distances),
+            null_for_nan(level.outlier_scores),
+            null_for_nan(level.core_distances),
             strict=True,
         )
         for item, label, probability, outlier_score, core_distance in columns:
@@ -195,7 +195,3 @@ def _sizes(value: Any) -> list[int]:
     if not found:
         raise SqlFunctionError("sizes must name at least one size, such as '[5, 10, 20]'")
     return sorted(set(found))
-
-
-def _null_for_nan(values: NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(value) else value for value in values.tolist()]

@@ -99,8 +99,8 @@ def hdbscan(
         found.probabilities.tolist(),
         found.outlier_scores.tolist(),
         tree.core_distances.tolist(),
-        _null_for_nan(found.birth_lambdas),
-        _null_for_nan(found.max_lambdas),
+        null_for_nan(found.birth_lambdas),
+        null_for_nan(found.max_lambdas),
         strict=True,
     )
 
@@ -180,10 +180,11 @@ def cluster_assignments(
             [label if label >= 0 else None for label in labels.tolist()],
             distances.tolist(),
             model.members.ids[hanging_on].tolist(),
-            _null_for_nan(model.probabilities_of(hanging_on, distances)),
+            null_for_nan(model.probabilities_of(hanging_on, distances)),
             strict=True,
         )
 
 
-def _null_for_nan(values: NDArray[np.float64]) -> list[float | None]:
+def null_for_nan(values: NDArray[np.float64]) -> list[float | None]:
+    """The values as SQL takes them."""
     return [None if np.isnan(value) else value for value in values.tolist()]
