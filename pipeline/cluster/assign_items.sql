@@ -1,5 +1,6 @@
 -- Items join the clusters of the members that they hang on, at each level; or are noise at each.
--- rows: [[item, whether it joins, member, probability], ...]; the last is of level 1. What another process has given a place meanwhile stays.
+-- rows: [[item, whether it joins, member, probability], ...]; the last is of level 1. What another process
+-- has given a place meanwhile stays.
 -- The index is named, since without statistics SQLite may prefer to read all memberships of the run.
 insert into memberships (run_id, level, item_id, cluster_id, probability, is_assigned,
     assigned_by_run_id)

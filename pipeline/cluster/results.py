@@ -161,7 +161,8 @@ def write_result(
 def hash_result(clusters: Sequence[ClusterRow], members: Sequence[MemberRow]) -> str:
     """The SHA-256 of a result, whatever the order of its rows.
 
-    Without max_lambda, which follows from the rest, so that older runs, which lack it, have the same.
+    Without max_lambda, so that older runs, which lack it, have the same: it divides each probability, which
+    is hashed. `result_again` compares it where it is stored.
     """
     clusters = sorted(clusters, key=lambda row: (row.level, row.label))
     members = sorted(members, key=lambda row: (row.level, row.item_id))

@@ -4,6 +4,7 @@ import tracemalloc
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import hdbscan
 import numpy as np
@@ -150,18 +151,24 @@ def test_codes_are_close_enough_to_leave_few_members() -> None:
     assert 10 <= (lower <= nearest).sum() <= 30
 
 
-def test_members_are_quantised_once_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_numba_loaded", [True, False])
+def test_members_are_quantised_once_that_is_worth_it(
+    monkeypatch: pytest.MonkeyPatch, is_numba_loaded: bool
+) -> None:
     monkeypatch.setattr(member_bounds, "_MANY_NUMBERS", 1)
+    loaded = {"numba": None} if is_numba_loaded else {}
+    monkeypatch.setattr(member_bounds, "sys", SimpleNamespace(modules=loaded))
+    often = member_bounds.OFTEN if is_numba_loaded else member_bounds.OFTEN_WITHOUT_NUMBA
     rng = np.random.default_rng(0)
     _, model = clustered(rng.normal(size=(60, 3)).astype(np.float32), 5, 3)
-    queries = rng.normal(size=(member_bounds.OFTEN + 30, 3)).astype(np.float32)
+    queries = rng.normal(size=(often + 30, 3)).astype(np.float32)
     labels, distances = model.assign(queries)
     seen = []
     for query, label, distance in zip(queries, labels, distances, strict=True):
         found = model.assign(query[None, :])
         assert (found[0][0], found[1][0]) == (label, distance)
         seen.append(model.bounds.codes is not None)
-    assert seen == [False] * member_bounds.OFTEN + [True] * 30
+    assert seen == [False] * often + [True] * 30
 
 
 def test_a_vector_far_away_takes_no_copy_of_all_members() -> None:
