@@ -158,6 +158,8 @@ def server(*command: str, port: int, ready: str = "/-/versions.json") -> Iterato
     if command[:3] == ("-m", "datasette", "serve") and "sql_time_limit_ms" not in command:
         for name, value in PATIENT.items():
             command += ("--setting", name, str(value))
+        if os.environ.get("NEARSQL_IN_PIECES"):
+            command += ("--plugins-dir", str(Path(__file__).with_name("in_pieces")))
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(

@@ -123,13 +123,15 @@ def test_a_cluster_is_renamed_and_an_older_name_used_again(watched: Watched, add
     page.goto(f"{address}/2/1")
     page.get_by_text("Rename", exact=True).first.click()
     page.locator("#name").fill("copper beeches")
-    page.locator("#name").press("Enter")
-    page.wait_for_function("document.querySelector('h1').textContent === 'copper beeches'")
+    with page.expect_navigation():
+        page.locator("#name").press("Enter")
+    assert page.locator("h1").text_content() == "copper beeches"
     assert page.url == f"{address}/2/1"
     page.get_by_text("2 names so far").click()
     assert page.locator("details.within td").nth(0).inner_text() == "root"
-    page.get_by_role("button", name="Use again").click()
-    page.wait_for_function("document.querySelector('h1').textContent === 'beeches'")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Use again").click()
+    assert page.locator("h1").text_content() == "beeches"
     page.goto(f"{address}?level=2")
     assert "named by hand" in page.locator("table.clusters tr", has_text="beeches").inner_text()
 
@@ -150,8 +152,8 @@ def test_the_sweep_is_drawn_when_asked_for(watched: Watched, address: str) -> No
     page.goto(f"{address}/sweep")
     assert page.locator("svg.sweep").count() == 0
     page.locator("#sizes").fill("3, 5, 9, 20")
-    page.get_by_role("button", name=f"Sweep {ITEMS} items").click()
-    page.wait_for_selector("svg.sweep", timeout=60_000)
+    with page.expect_navigation():
+        page.get_by_role("button", name=f"Sweep {ITEMS} items").click()
     assert page.locator("svg.sweep circle").count() == 12
     frame = page.locator("svg.sweep").bounding_box()
     for circle in page.locator("svg.sweep circle").all():
