@@ -25,9 +25,9 @@ def full_gallery(path: Path) -> Gallery:
                 (made.clusters,),
             ).fetchone()[0]
             db.execute(
-                "insert into clusters (run_id, level, label, parent_id, size, birth_lambda)"
-                " values (?, 2, ?, ?, 10, ?)",
-                (made.clusters, label, parent, math.inf),
+                "insert into clusters (run_id, level, label, parent_id, size, birth_lambda, max_lambda)"
+                " values (?, 2, ?, ?, 10, ?, ?)",
+                (made.clusters, label, parent, *((0.25, 1.5), (math.inf, None))[label]),
             )
         db.execute(
             "insert into memberships (run_id, level, item_id, cluster_id, probability, is_assigned)"

@@ -10,7 +10,8 @@ select
     l.strength,
     c.size,
     c.exemplar_item_id,
-    c.birth_lambda
+    c.birth_lambda,
+    c.max_lambda
 from clusters c
 left join clusters p on p.id = c.parent_id
 left join cluster_labels l

@@ -70,6 +70,7 @@ class Cluster:
     size: int
     exemplar_item_id: int | None
     birth_lambda: float | None
+    max_lambda: float | None
     centres: dict[int, tuple[float, float]]
 
 

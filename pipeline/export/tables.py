@@ -105,6 +105,7 @@ def cluster_columns(chosen: Chosen) -> list[Column]:
         Column("size", "integer", lambda cluster: cluster.size),
         Column("exemplar_item_id", "integer", lambda cluster: cluster.exemplar_item_id),
         Column("birth_lambda", "real", lambda cluster: cluster.birth_lambda),
+        Column("max_lambda", "real", lambda cluster: cluster.max_lambda),
     ]
     for run in chosen.maps:
         columns += [

@@ -296,6 +296,14 @@ def test_assigned_items_are_counted_and_on_the_last_page(
     assert "There is no page 3" in beyond
 
 
+def test_the_mean_probability_is_of_those_that_were_clustered(tree_copy: Path, tree: Tree) -> None:
+    of_members = mean(probability_of(item) for item in members(1, 1) if item <= ITEMS)
+    changed(tree_copy, "update memberships set probability = 0 where is_assigned = 1 and level = 1")
+    with site(tree_copy) as own:
+        page = own.get(f"{HERE}/clusters/{tree.clusters}/1/1").text
+    assert f"mean probability {of_members:.2f}" in page
+
+
 def test_a_cluster_knows_what_is_around_and_within_it(tree_site: Site, tree: Tree) -> None:
     at = f"{HERE}/clusters/{tree.clusters}"
     page = tree_site.get(f"{at}/2/0").text

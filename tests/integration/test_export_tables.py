@@ -58,7 +58,7 @@ def expected_table(db: dbapi.Connection, painted: Gallery) -> list[dict[str, Any
 
 CLUSTERS = """
 select c.run_id as run, c.level, c.label as cluster, p.label as parent, l.name, l.description,
-    l.category, l.strength, c.size, c.exemplar_item_id, c.birth_lambda
+    l.category, l.strength, c.size, c.exemplar_item_id, c.birth_lambda, c.max_lambda
 from clusters c left join clusters p on p.id = c.parent_id
 left join cluster_labels l on l.cluster_id = c.id order by 1, 2, 3
 """
@@ -104,7 +104,8 @@ def test_parquet_holds_what_sql_says(
     cursor = opened.execute(CLUSTERS)
     names = [column[0] for column in cursor.description]
     assert [[row[name] for name in names] for row in clusters] == [list(row) for row in cursor]
-    assert clusters[-1]["birth_lambda"] == math.inf
+    assert [clusters[n]["birth_lambda"] for n in (-2, -1)] == [0.25, math.inf]
+    assert [clusters[n]["max_lambda"] for n in (-2, -1)] == [1.5, None]
     assert clusters[0][f"map_{painted.projection}_x"] is not None
 
 
