@@ -21,6 +21,7 @@ from nearsql.udfs.search.memory import Residents
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cluster_tree
+import ninety
 from chat_server import ChatServer, chat_server, write_models
 from cluster_tree import Tree
 from exported import full_gallery
@@ -49,6 +50,31 @@ def gallery_site(gallery: Gallery) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
+def written_gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    """A gallery that pages may write to."""
+    return build(tmp_path_factory.mktemp("written") / "gallery.db")
+
+
+@pytest.fixture(scope="session")
+def written_site(written_gallery: Gallery) -> Iterator[Site]:
+    """It in Datasette, where root may do everything."""
+    with site(written_gallery.path) as opened:
+        opened.let_root()
+        yield opened
+
+
+@pytest.fixture
+def writable(written_site: Site, written_gallery: Gallery) -> Iterator[Site]:
+    """A site that the test may write to: what it has saved goes afterwards."""
+    yield written_site
+    db = connection.connect(written_gallery.path)
+    db.execute("delete from selections")
+    db.execute("delete from item_labels where source = 'hand'")
+    db.commit()
+    db.close()
+
+
+@pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """The database of cluster_tree.py. Who writes to it takes that back."""
     made = cluster_tree.build(tmp_path_factory.mktemp("tree") / "tree.db")
@@ -72,6 +98,18 @@ def tree_copy(tree: Tree, tmp_path: Path) -> Path:
     path = tmp_path / "tree.db"
     path.write_bytes(tree.path.read_bytes())
     return path
+
+
+@pytest.fixture(scope="session")
+def ninety_items(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of ninety.py. Nobody writes to it."""
+    return ninety.build(tmp_path_factory.mktemp("evaluate") / "items.db")
+
+
+@pytest.fixture
+def ninety_path(ninety_items: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copy(ninety_items, tmp_path))
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,5 @@
 """`nearsql evaluate`: what it reads, writes, refuses, and how it goes on when it was stopped."""
 
-import csv
-import io
-import json
-import shlex
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,107 +8,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from ninety import N, few, parameters
 
 from nearsql import migrations
 from nearsql.migrations.migrations import statements
-from nearsql.pipeline.cli import cli
 from nearsql.pipeline.console import UserError
-from nearsql.pipeline.evaluate import Evaluation, evaluate, run
+from nearsql.pipeline.evaluate import run
 from nearsql.pipeline.neighbors import neighbors
 from nearsql.pipeline.replay import CannotReplay, replay
-from nearsql.pipeline.runs import immediate
-from nearsql.pipeline.runs import run as start_run
-from nearsql.pipeline.vectors import insert_vectors
 from nearsql.udfs import connection, dbapi, evaluation_neighbors
 from nearsql.udfs.evaluation_neighbors import graph_width
 
-N = 90
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ninety items in three clusters. Space `a` has all but the last, `b` all but the first, `products` is
-    of metric ip. A detector has measured two of three items. Nobody writes to it."""
-    path = tmp_path_factory.mktemp("evaluate") / "made.db"
-    rng = np.random.default_rng(3)
-    kinds = np.arange(N) % 3
-    vectors = (np.eye(3)[kinds] * 2 + rng.normal(size=(N, 3))).astype("<f4")
-    vectors[61] = vectors[1]  # a duplicate
-    with closing(connection.create(path)) as db:
-        with immediate(db):
-            db.executemany(
-                "insert into items (id, kind, collection, sha256, content, sequence_number,"
-                " metadata_json) values (?1, 'text', ?2, printf('%064x', ?1), 'text', ?1, ?3)",
-                (
-                    (i + 1, f"part {i % 10}", json.dumps({"camera": i // 9} if i % 9 else {}))
-                    for i in range(N)
-                ),
-            )
-            db.executemany(
-                "insert into item_labels (item_id, name, value, source) values (?, ?, ?, 'test')",
-                [(i + 1, "kind", "xyz"[k]) for i, k in enumerate(kinds)]
-                + [(i + 1, "age", str(k + i / N)) for i, k in enumerate(kinds)],
-            )
-            for name, metric, items in (
-                ("a", "l2", range(N - 1)),
-                ("b", "cosine", range(1, N)),
-                ("products", "ip", range(N)),
-            ):
-                space = db.execute(
-                    "insert into spaces (name, kind, dimensions, metric) values (?, 'embedding', 3, ?)",
-                    (name, metric),
-                ).lastrowid
-                assert space is not None
-                insert_vectors(db, space, None, [(i + 1, vectors[i].tobytes()) for i in items])
-            model = db.execute("insert into models (name, family) values ('m', 'yolo')").lastrowid
-        for shift in (0.0, 0.5):  # two detect runs, of which the second is the newest
-            with start_run(db, "detect", parameters={}, model_id=model) as current, immediate(db):
-                db.executemany(
-                    "insert into image_metrics (run_id, item_id, n_pred, mean_iou)"
-                    " values (?, ?, 1, ?)",
-                    [(current.id, i + 1, (i % 7) / 20 + shift) for i in range(N) if i % 3],
-                )
-                db.executemany(
-                    "insert into losses (run_id, item_id, component, value, reason)"
-                    " values (?, ?, ?, ?, ?)",
-                    [
-                        (current.id, i + 1, "box", i % 5 + shift, None)
-                        if i % 3
-                        else (current.id, i + 1, "box", None, "no object")
-                        for i in range(N)
-                    ]
-                    + [(current.id, 1, "odd", -1.0, None)],
-                )
-    return path
-
 
 @pytest.fixture
-def path(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(made, tmp_path / "items.db"))
-
-
-@pytest.fixture
-def db(path: Path) -> Iterator[dbapi.Connection]:
-    with closing(connection.connect(path)) as opened:
+def db(ninety_path: Path) -> Iterator[dbapi.Connection]:
+    with closing(connection.connect(ninety_path)) as opened:
         yield opened
-
-
-def few(db: dbapi.Connection, *spaces: str, **options: Any) -> Evaluation:
-    given = {"label": "kind", "ks": [1, 4], "weightings": ["uniform"], **options}
-    return evaluate(db, spaces or ["a"], **given)
 
 
 def count(db: dbapi.Connection, table: str, run_id: int) -> int:
     return int(
         db.execute(f"select count(*) from {table} where run_id = ?", (run_id,)).fetchone()[0]
     )
-
-
-def parameters(db: dbapi.Connection, run_id: int) -> dict[str, Any]:
-    (text,) = db.execute("select parameters_json from runs where id = ?", (run_id,)).fetchone()
-    found: dict[str, Any] = json.loads(text)
-    return found
 
 
 def test_everything_is_rows(db: dbapi.Connection) -> None:
@@ -226,10 +142,10 @@ def _interrupts(*_: Any) -> None:
 
 
 def test_a_space_that_changes_meanwhile(
-    db: dbapi.Connection, path: Path, monkeypatch: pytest.MonkeyPatch
+    db: dbapi.Connection, ninety_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def changes(*_: Any) -> Any:
-        with closing(connection.connect(path)) as other, other:
+        with closing(connection.connect(ninety_path)) as other, other:
             other.execute("delete from vectors where item_id = 3")
         return iter(())
 
@@ -238,82 +154,6 @@ def test_a_space_that_changes_meanwhile(
         few(db)
     (status,) = db.execute("select status from runs order by id desc limit 1").fetchone()
     assert status == "failed"
-
-
-def test_numbers_of_a_detector(db: dbapi.Connection) -> None:
-    found = few(db, label=None, target="mean_iou", weightings=["uniform", "distance"])
-    newest = db.execute("select max(id) from runs where kind = 'detect'").fetchone()[0]
-    assert parameters(db, found.run_id)["detect_run"] == newest
-    assert found.counts == {"items": 59}
-    true = dict(
-        db.execute("select item_id, mean_iou from image_metrics where run_id = ?", (newest,))
-    )
-    stored = db.execute(
-        "select item_id, y_true, score from cv_predictions where run_id = ?", (found.run_id,)
-    ).fetchall()
-    assert all(y_true == true[item] and score is None for item, y_true, score in stored)
-    other = few(db, label=None, target="mean_iou", detect_run=newest - 1)
-    assert parameters(db, other.run_id)["detect_run"] == newest - 1
-    losses = few(db, label=None, target="loss:box")
-    assert losses.counts == {"items": 59}
-    ages = few(db, label=None, target="label:age")
-    (r2,) = (
-        row.value for row in ages.metrics["a"] if (row.k, row.metric, row.fold) == (4, "r2", None)
-    )
-    assert r2 is not None
-    assert 0.3 < r2 < 1
-
-
-def test_votes_weighted_by_losses(db: dbapi.Connection) -> None:
-    found = few(db, weightings=["loss:box"], ks=[1, 6])
-    (detect_run,) = db.execute("select max(id) from runs where kind = 'detect'").fetchone()
-    expected = db.execute(
-        "select n.item_id, vote(l.value, n.distance, 1 / (1 + s.value)),"
-        " vote_share(l.value, n.distance, 1 / (1 + s.value)) from evaluation_neighbors(?) n"
-        " join item_labels l on l.item_id = n.neighbor_id and l.name = 'kind'"
-        " join losses s on s.item_id = n.neighbor_id and s.run_id = ? and s.component = 'box'"
-        " where s.value is not null and n.rank <= 6 group by 1 order by 1",
-        (found.run_id, detect_run),
-    ).fetchall()
-    stored = db.execute(
-        "select item_id, y_pred, score from cv_predictions where run_id = ? and k = 6 and y_pred"
-        " is not null order by item_id",
-        (found.run_id,),
-    ).fetchall()
-    assert stored == expected
-    # A neighbour without a loss does not vote: for k = 1 some items hear nobody, and are misjudged.
-    (silent,) = db.execute(
-        "select count(*) from cv_predictions where run_id = ? and k = 1 and y_pred is null"
-        " and score is null",
-        (found.run_id,),
-    ).fetchone()
-    assert 0 < silent <= found.counts["unpredicted"]
-    accuracy, by_hand = db.execute(
-        "select (select value from cv_metrics where run_id = ?1 and k = 1 and fold is null and"
-        " metric = 'accuracy'), accuracy(y_true, y_pred) from cv_predictions"
-        " where run_id = ?1 and k = 1",
-        (found.run_id,),
-    ).fetchone()
-    assert accuracy == by_hand
-
-
-@pytest.mark.parametrize("weighting", ["uniform", "distance", "softmax", "loss:box"])
-def test_weights_of_votes_are_those_that_counted(db: dbapi.Connection, weighting: str) -> None:
-    found = few(db, weightings=["uniform", "distance", "softmax", "loss:box"])
-    expected = db.execute(
-        "select item_id, y_pred, score from cv_predictions where run_id = ? and k = 4"
-        " and weighting = ? and y_pred is not null order by item_id",
-        (found.run_id, weighting),
-    ).fetchall()
-    by_hand = db.execute(
-        "select n.item_id, vote(l.value, n.distance, n.weight),"
-        " vote_share(l.value, n.distance, n.weight)"
-        " from evaluation_neighbors(?, 'a', null, ?) n"
-        " join item_labels l on l.item_id = n.neighbor_id and l.name = 'kind'"
-        " where n.weight is not null group by 1 order by 1",
-        (found.run_id, weighting),
-    ).fetchall()
-    assert by_hand == expected
 
 
 @pytest.mark.parametrize(
@@ -447,65 +287,6 @@ def test_metrics_that_are_not_defined_say_why(db: dbapi.Connection) -> None:
         ("r2", None, "all true values are the same"),
         ("spearman", None, "all true values are the same"),
     }
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ("{both}", "evaluated several spaces, name one of them: 'a', 'b'"),
-        ("{both}, 'c'", "space 'c' is not what run"),
-        ("1", "run 1 is of kind 'detect', not 'evaluate'"),
-        ("99", "there is no run 99: evaluations have numbers"),
-        ("{both}, 'a', 'x'", "item must be a whole number"),
-        ("{both}, 'a', 1, 'softmax'", "weighting must be one of uniform, not 'softmax'"),
-    ],
-)
-def test_voters_that_are_not_there(db: dbapi.Connection, arguments: str, sentence: str) -> None:
-    both = few(db, "a", "b").run_id
-    with pytest.raises(sqlite3.OperationalError) as refusal:
-        db.execute(f"select * from evaluation_neighbors({arguments.format(both=both)})").fetchall()
-    assert sentence in str(refusal.value)
-
-
-def test_damaged_voters_are_refused(db: dbapi.Connection) -> None:
-    run_id = few(db).run_id
-    (voters,) = db.execute(
-        "select count(*) from evaluation_neighbors(?, 'a', 5)", (run_id,)
-    ).fetchone()
-    assert voters == 4
-    db.execute(
-        "update cv_neighbors set distances = cast(x'ffffffffffffff7f' || zeroblob(24) as blob)"
-        " where item_id = 5"
-    )
-    with pytest.raises(sqlite3.OperationalError, match="the voters of item 5 are damaged"):
-        db.execute("select * from evaluation_neighbors(?)", (run_id,)).fetchall()
-
-
-def test_command(path: Path) -> None:
-    words = ["evaluate", str(path), "a", "b", "--label", "kind", "-k", "1,4"]
-    outcome = CliRunner().invoke(cli, [*words, "--weighting", "uniform,softmax", "--csv"])
-    assert outcome.exit_code == 0, outcome.output
-    rows = list(csv.DictReader(io.StringIO(outcome.stdout)))
-    assert [(row["space"], row["weighting"], row["k"]) for row in rows] == [
-        (space, weighting, k)
-        for space in "ab"
-        for weighting in ("uniform", "softmax")
-        for k in "14"
-    ]
-    assert "best of a" in outcome.stderr
-    (line,) = (line for line in outcome.stderr.splitlines() if "next: " in line)
-    command = shlex.split(line.partition("next: nearsql ")[2])
-    after = CliRunner().invoke(cli, [*command, "--nl"])
-    assert after.exit_code == 0, after.output
-    confused = [json.loads(line) for line in after.stdout.splitlines()]
-    assert confused
-    assert all(row["y_true"] != row["y_pred"] for row in confused)
-
-
-def test_command_refuses_what_is_no_list(path: Path) -> None:
-    outcome = CliRunner().invoke(cli, ["evaluate", str(path), "a", "--label", "kind", "-k", "1,x"])
-    assert outcome.exit_code == 2
-    assert "'1,x' is not K,K,..." in outcome.stderr
 
 
 def test_older_files_keep_their_predictions(tmp_path: Path) -> None:
