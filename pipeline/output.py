@@ -3,14 +3,17 @@
 import base64
 import csv
 import json
+import select
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from nearsql.pipeline.console import UserError, table
 from nearsql.udfs import dbapi
 
 FORMATS = ("table", "json", "nl", "csv")
+# Bytes that reach a pipe whole, whoever else writes to it; Windows has no such promise.
+_WHOLE = getattr(select, "PIPE_BUF", 4096)
 
 
 def column_names(cursor: dbapi.Cursor) -> list[str]:
@@ -26,6 +29,9 @@ def write_rows(
 ) -> None:
     """Writes rows in one of FORMATS. JSON, lines and CSV stream; a table is gathered first.
 
+    Lines and CSV are written by whole lines, so that of several processes that write to one pipe
+    (`xargs -P`) no line is torn: up to 4,096 bytes on Linux, 512 on macOS.
+
     BLOBs are as sqlite-utils writes and reads them: {"$base64": true, "encoded": ...} in JSON, base64
     in CSV.
     """
@@ -36,19 +42,58 @@ def write_rows(
         print(table(headers, rows), file=out)
     elif format_ == "csv":
         # Without carriage returns, which `sort`, `xargs` and `while read` take for part of the last cell.
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(headers)
-        for row in rows:
-            writer.writerow([_base64(v) if isinstance(v, bytes) else v for v in row])
+        with _WholeLines(out) as lines:
+            writer = csv.writer(lines, lineterminator="\n")
+            writer.writerow(headers)
+            for row in rows:
+                writer.writerow([_base64(v) if isinstance(v, bytes) else v for v in row])
     elif format_ == "nl":
-        for row in rows:
-            print(_json_object(headers, row), file=out)
+        with _WholeLines(out) as lines:
+            for row in rows:
+                lines.write(_json_object(headers, row) + "\n")
     else:
         separator = "["
         for row in rows:
             print(separator + _json_object(headers, row), end="", file=out)
             separator = ",\n "
         print("]" if separator != "[" else "[]", file=out)
+
+
+class _WholeLines:
+    """Lines on their way to `out`, as many at a time as a pipe takes whole.
+
+    Python's own buffer ends anywhere in a line, and without it (PYTHONUNBUFFERED) each end of a line
+    goes alone.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._waiting: list[str] = []
+        self._most = 0 if out.isatty() else _WHOLE  # on a terminal each line at once
+        self._room = self._most
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What waits goes out after an error, too: it was read before."""
+        self._send()
+
+    def write(self, line: str) -> None:
+        """Takes a line with its end."""
+        size = len(line) if line.isascii() else len(line.encode("utf-8", "surrogatepass"))
+        if size > self._room:
+            self._send()
+        self._waiting.append(line)
+        self._room -= size
+        if self._room <= 0:
+            self._send()
+
+    def _send(self) -> None:
+        self._out.write("".join(self._waiting))
+        self._out.flush()
+        self._waiting.clear()
+        self._room = self._most
 
 
 def _distinct(headers: Sequence[str]) -> list[str]:

@@ -113,7 +113,8 @@ def test_who_dies_is_replaced_and_nothing_is_lost_or_done_twice(
     assert found == SQUARES
     assert len(list(tmp_path.iterdir())) >= 2
     printed, said = capsys.readouterr()
-    assert said.startswith("2 workers of Ray, each with 1 CPU\n")
+    # Before it, on a busy machine: that none is ready yet.
+    assert "2 workers of Ray, each with 1 CPU" in said.splitlines()
     assert said.count("died, and another does its") == 1
     assert printed == ""
 
