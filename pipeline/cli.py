@@ -149,6 +149,7 @@ def main(args: list[str] | None = None) -> Any:
     from nearsql.pipeline.devices import share_cores
 
     share_cores()
+    _open_what_was_closed()
     _speak_utf8()
     if _COMPLETING in os.environ:
         from nearsql.pipeline.completions import prepare
@@ -167,6 +168,14 @@ def main(args: list[str] | None = None) -> Any:
         sys.exit(1)
 
 
+def _open_what_was_closed() -> None:
+    """A stream that was closed before we began (`>&-`) is None in Python: here it is as empty as /dev/null."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - until the end
+            setattr(sys, name, stream)
+
+
 def _speak_utf8() -> None:
     """UTF-8 in pipes and files, whatever the locale: as JSON has to be, and as others read it."""
     if "PYTHONIOENCODING" in os.environ:
@@ -181,8 +190,6 @@ def _speak_utf8() -> None:
 
 
 def _flush() -> None:
-    if sys.stdout is None:  # closed before we began
-        return
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -99,6 +99,17 @@ def test_a_closed_pipe_is_quiet_however_little_was_to_be_written(
     assert b"Exception" not in done.stderr
 
 
+@pytest.mark.parametrize("format_", ["table", "json", "nl", "csv"])
+def test_a_closed_stream_is_as_an_empty_one(format_: str, database: Path) -> None:
+    written = in_bash(f'nearsql sql "$1" "select 1" --{format_} >&-', database)
+    assert (written.returncode, written.stderr) == (0, b"")
+    unsaid = in_bash(f'nearsql sql "$1" "select 1" --{format_} 2>&-', database)
+    assert unsaid.returncode == 0
+    assert unsaid.stdout
+    unread = in_bash(f'nearsql sql "$1" - --{format_} <&-', database)
+    assert b"Traceback" not in unread.stderr
+
+
 def test_nobody_reading_what_is_said_is_quiet_too(database: Path) -> None:
     done = in_bash(
         "nearsql select $1 --list 2>&1 >/dev/null | true; echo ${PIPESTATUS[0]}", database
