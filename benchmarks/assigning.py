@@ -12,6 +12,7 @@ Of 500: the mean of all but the first, quantising among them. Then a call of `cl
 that are no members. With --write the table is put into docs/clustering.md.
 """
 
+import argparse
 import json
 import tempfile
 import time
@@ -63,14 +64,9 @@ Rows = NDArray[np.float32]
 def main() -> None:
     """Measures each data set, prints the table, and writes it if asked."""
     parser = command_line(SCRIPT, __doc__, writes="put the table into the page")
-    parser.add_argument("--n", type=int, default=20_000, help="points, of which half are clustered")
-    parser.add_argument("--threads", type=int, default=faiss.omp_get_max_threads())
+    add_data(parser)
     parser.add_argument(
         "--alone", type=int, default=100, help="points that are added alone, a clustering each"
-    )
-    add_assets(parser, "fashion-mnist/")
-    parser.add_argument(
-        "--vectors", type=Path, help="a .npy file of banking77's embedding, made if it is not there"
     )
     arguments = parser.parse_args()
     faiss.omp_set_num_threads(arguments.threads)
@@ -83,6 +79,16 @@ def main() -> None:
         table = tabulate(rows, HEADERS, tablefmt="github", disable_numparse=True)
         threads = f"{arguments.threads} thread{'s' * (arguments.threads > 1)}"
         write_between_marks(PAGE, SCRIPT, f"{table}\n\n*{threads}.*")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The options about `data_sets`, and --threads."""
+    parser.add_argument("--n", type=int, default=20_000, help="points, of which half are clustered")
+    parser.add_argument("--threads", type=int, default=faiss.omp_get_max_threads())
+    add_assets(parser, "fashion-mnist/ and text/")
+    parser.add_argument(
+        "--vectors", type=Path, help="a .npy file of banking77's embedding, made if it is not there"
+    )
 
 
 def data_sets(n: int, assets: Path | None, vectors: Path | None) -> Iterator[tuple[str, Rows]]:

@@ -6,7 +6,6 @@ all members puts them, and in brackets how many of the members kept stay where t
 come. With --write the table is put into docs/clustering.md.
 """
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,9 +15,9 @@ import faiss
 import numpy as np
 from tabulate import tabulate
 
-from benchmarks.assigning import PAGE, Rows, data_sets, fill
+from benchmarks.assigning import PAGE, Rows, add_data, data_sets, fill
 from benchmarks.marked import write_between_marks
-from benchmarks.options import add_assets, command_line
+from benchmarks.options import command_line
 from nearsql.pipeline.cluster import cluster_spaces
 from nearsql.pipeline.cluster.held_out import held_out_agreement
 from nearsql.udfs import connection
@@ -33,7 +32,9 @@ Shares = tuple[float, float]  # of the members held out, and of those kept
 
 def main() -> None:
     """Measures each data set at each point of the grid, prints the table, and writes it if asked."""
-    arguments = options()
+    parser = command_line(SCRIPT, __doc__, writes="put the table into the page")
+    add_data(parser)
+    arguments = parser.parse_args()
     faiss.omp_set_num_threads(arguments.threads)
     rows: list[list[str]] = []
     shares: list[Shares] = []
@@ -48,18 +49,6 @@ def main() -> None:
     if arguments.write:
         table = tabulate(rows, HEADERS, tablefmt="github", disable_numparse=True)
         write_between_marks(PAGE, SCRIPT, f"{table}\n\n{said}")
-
-
-def options() -> argparse.Namespace:
-    """What the command line says."""
-    parser = command_line(SCRIPT, __doc__ or "", writes="put the table into the page")
-    parser.add_argument("--n", type=int, default=20_000, help="points, of which half are clustered")
-    parser.add_argument("--threads", type=int, default=faiss.omp_get_max_threads())
-    add_assets(parser, "fashion-mnist/ and text/")
-    parser.add_argument(
-        "--vectors", type=Path, help="a .npy file of banking77's embedding, made if it is not there"
-    )
-    return parser.parse_args()
 
 
 def over_the_grid(rows: Rows) -> Iterator[tuple[int, list[Shares | None]]]:
