@@ -10,6 +10,8 @@ import torch
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from checkpoints import Checkpoints, pictures
+from detectors import save_detector
+from shapes import fill
 
 from nearsql.pipeline.ingest import ingest_image_bytes
 from nearsql.udfs import dbapi
@@ -28,6 +30,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of random weights of a small network that segments."""
+    return save_detector(tmp_path_factory.mktemp("weights") / "small.pt", "yolov8n-seg")
+
+
+@pytest.fixture
+def shapes(db: dbapi.Connection) -> dbapi.Connection:
+    """The database with the seven images of shapes.py."""
+    fill(db)
+    return db
 
 
 @pytest.fixture
