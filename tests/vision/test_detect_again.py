@@ -2,13 +2,12 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from detectors import random_image, save_detector
 from PIL import Image
 
@@ -22,6 +21,8 @@ from nearsql.pipeline.ingest import ingest_image_bytes, ingest_images
 from nearsql.pipeline.replay import CannotReplay, replay
 from nearsql.pipeline.runs import mark_interrupted
 from nearsql.udfs import connection, dbapi
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUICK: dict[str, Any] = {"imgsz": 64, "batch": 2, "conf": 0.05}
 SPACES = ["small/gap/p3", "small/gap/p4", "small/gap/p5"]
@@ -297,11 +298,3 @@ def test_the_check_sees_rows_that_are_gone(shapes: dbapi.Connection, weights: Pa
     wrong = {f.check: f.wrong for f in check_vision(shapes) if f.wrong}
     assert wrong["losses"] == 2  # one component less, and its value
     assert wrong["features, as cosine distance"] == 3 + 1
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

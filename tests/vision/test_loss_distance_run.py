@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from detectors import CLASSES, random_image, saved_detector
 from PIL import Image
@@ -33,19 +32,13 @@ from nearsql.pipeline.loss_distance.run import loss_distance
 from nearsql.pipeline.replay import CannotReplay, replay
 from nearsql.udfs import dbapi
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 160
 N = 5
 EMPTY = 3  # the item without predictions
 
 Rows = list[tuple[Any, ...]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

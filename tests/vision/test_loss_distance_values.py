@@ -1,6 +1,5 @@
 """The sparse loss of every pair is the official criterion's, one pair at a time."""
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -27,18 +26,11 @@ from nearsql.pipeline.loss_distance.target_side import target_side
 # isort: split
 from ultralytics.utils.tal import TaskAlignedAssigner
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 160
 # Of each image: width, height, and how many objects the detector is said to have found there.
 IMAGES = [(320, 240, 3), (100, 200, 0), (160, 160, 12), (50, 300, 1), (160, 90, 30)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tests run beside each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache
