@@ -55,9 +55,9 @@ def test_each_write_is_of_whole_lines(
 
 
 WRITER = """
-import sys
+import os, sys
 from nearsql.pipeline.output import write_rows
-print("ready", file=sys.stderr, flush=True)
+os.write(2, b"ready\\n")  # in one piece, as print() would not
 sys.stdin.read()
 write_rows("nl", ["who", "n", "text"], ((sys.argv[1], n, "x" * (n % 90)) for n in range(20_000)))
 """
